@@ -1,0 +1,1 @@
+//! Search, download and keep models of the Hugging Face Hub.

@@ -1,0 +1,72 @@
+//! What one step of the engine hands to a model, and what a model looks like from outside.
+//!
+//! Stands between `engine/scheduler.rs`, which fills a [`Batch`], and `decoder.rs`, which runs it.
+//! There is no prefill and no decode: a batch is flattened tokens of any number of sequences, each
+//! token with its position and the slot of the KV cache that its key and value go to.
+
+use crate::Result;
+
+/// Flattened tokens of one step. `tokens`, `positions` and `slots` have one entry per row.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// Token ids, `[rows]`.
+    pub tokens: Vec<u32>,
+    /// Position of each token in its own sequence, `[rows]`.
+    pub positions: Vec<u32>,
+    /// Slot of the KV cache that each token's key and value are written to, `[rows]`:
+    /// `block * block_size + offset`.
+    pub slots: Vec<u32>,
+    /// Which rows belong together; they cover the rows in order, without gaps.
+    pub spans: Vec<Span>,
+    /// Rows whose logits are wanted, ascending.
+    pub outputs: Vec<u32>,
+}
+
+/// A run of rows of one sequence: consecutive positions, causal among themselves.
+#[derive(Clone, Debug)]
+pub struct Span {
+    /// First row of the run in the batch.
+    pub start: usize,
+    /// Number of rows.
+    pub len: usize,
+    /// The sequence's block table: position `p` lies in slot
+    /// `blocks[p / block_size] * block_size + p % block_size`. Covers every position up to the last
+    /// of this run.
+    pub blocks: Vec<u32>,
+    /// State line of a recurrent layer that this sequence owns (unused by attention).
+    pub state: u32,
+}
+
+impl Span {
+    /// The slot of position `position` of this sequence.
+    pub fn slot(&self, position: usize, block_size: usize) -> u32 {
+        self.blocks[position / block_size] * block_size as u32 + (position % block_size) as u32
+    }
+}
+
+/// How large a KV cache to allocate.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheShape {
+    /// Number of blocks.
+    pub blocks: usize,
+    /// Tokens per block.
+    pub block_size: usize,
+}
+
+/// A loaded model, ready to run: the one thing that the engine sees of this crate at run time.
+pub trait Model: Send {
+    /// What the model is.
+    fn spec(&self) -> &crate::Spec;
+
+    /// Bytes of KV cache that one token takes over all layers.
+    fn cache_bytes_per_token(&self) -> usize;
+
+    /// Allocates (or reallocates, forgetting everything) the KV cache.
+    fn allocate(&mut self, shape: CacheShape) -> Result<()>;
+
+    /// Runs the batch and returns the logits of `batch.outputs`, row-major `[outputs, vocab]`.
+    ///
+    /// Keys and values of every row are in the cache afterwards. The logits of a row do not depend
+    /// on which other spans are in the batch.
+    fn forward(&mut self, batch: &Batch) -> Result<Vec<f32>>;
+}

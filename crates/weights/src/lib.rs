@@ -1,0 +1,1 @@
+//! What is in a model file: GGUF and safetensors, memory-mapped.
