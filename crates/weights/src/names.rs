@@ -1,0 +1,139 @@
+//! Parameter names: those of Hugging Face checkpoints become those of GGUF, which the decoder uses.
+//!
+//! One table. An architecture that names a thing differently brings rows of its own (`overrides`), in the
+//! same form; nothing here asks which architecture it is.
+
+/// Hugging Face module -> GGUF name. Inside a layer both are relative to the layer: `layers.3.X` -> `blk.3.Y`.
+/// `.weight` and `.bias` are kept; parameters that end in neither are rows with their whole name.
+pub const NAMES: &[(&str, &str)] = &[
+    // Around the layers.
+    ("embed_tokens", "token_embd"),
+    ("norm", "output_norm"),
+    ("lm_head", "output"),
+    // Norms of a layer, as llama has them: two.
+    ("input_layernorm", "attn_norm"),
+    ("post_attention_layernorm", "ffn_norm"),
+    // Attention.
+    ("self_attn.q_proj", "attn_q"),
+    ("self_attn.k_proj", "attn_k"),
+    ("self_attn.v_proj", "attn_v"),
+    ("self_attn.qkv_proj", "attn_qkv"),
+    ("self_attn.o_proj", "attn_output"),
+    ("self_attn.q_norm", "attn_q_norm"),
+    ("self_attn.k_norm", "attn_k_norm"),
+    // Feed-forward.
+    ("mlp.gate_proj", "ffn_gate"),
+    ("mlp.up_proj", "ffn_up"),
+    ("mlp.down_proj", "ffn_down"),
+    ("mlp.gate_up_proj", "ffn_up"),
+];
+
+/// Rows for layers with four norms, before and after each half (Gemma 2, Gemma 3).
+pub const FOUR_NORMS: &[(&str, &str)] = &[
+    ("post_attention_layernorm", "post_attention_norm"),
+    ("pre_feedforward_layernorm", "ffn_norm"),
+    ("post_feedforward_layernorm", "post_ffw_norm"),
+];
+
+/// What checkpoints put before the names of the table, longest first.
+const PREFIXES: &[&str] =
+    &["language_model.model.", "model.language_model.", "language_model.", "transformer.", "model."];
+
+/// What precedes a layer's number.
+const LAYER_LISTS: &[&str] = &["layers.", "h.", "blocks."];
+
+/// The largest layer number; see `gguf::tensors`.
+const MAX_LAYER: u32 = 65_535;
+
+/// The GGUF name of a Hugging Face parameter; `None` when no row names it.
+///
+/// `overrides` are rows that come before those of [`NAMES`].
+/// ```
+/// # use weights::names::*;
+/// assert_eq!(gguf_name("model.layers.3.self_attn.q_proj.weight", &[]).unwrap(), "blk.3.attn_q.weight");
+/// ```
+pub fn gguf_name(hf: &str, overrides: &[(&str, &str)]) -> Option<String> {
+    let name = PREFIXES.iter().find_map(|p| hf.strip_prefix(p)).unwrap_or(hf);
+    match LAYER_LISTS.iter().find_map(|list| name.strip_prefix(list)) {
+        None => translate(name, overrides),
+        Some(rest) => {
+            let (layer, inside) = rest.split_once('.')?;
+            Some(format!("blk.{}.{}", layer_number(layer)?, translate(inside, overrides)?))
+        }
+    }
+}
+
+fn translate(name: &str, overrides: &[(&str, &str)]) -> Option<String> {
+    let (module, suffix) = match name.rsplit_once('.') {
+        Some((module, "weight")) => (module, ".weight"),
+        Some((module, "bias")) => (module, ".bias"),
+        _ => (name, ""),
+    };
+    let row = overrides.iter().chain(NAMES).find(|row| row.0 == module)?;
+    Some(format!("{}{suffix}", row.1))
+}
+
+/// Only the plain decimal form, so that two names never become one.
+fn layer_number(digits: &str) -> Option<u32> {
+    let n: u32 = digits.parse().ok().filter(|&n| n <= MAX_LAYER)?;
+    (n.to_string() == digits).then_some(n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn llama_names_are_translated() {
+        for (hf, gguf) in [
+            ("model.embed_tokens.weight", "token_embd.weight"),
+            ("model.norm.weight", "output_norm.weight"),
+            ("lm_head.weight", "output.weight"),
+            ("model.layers.0.input_layernorm.weight", "blk.0.attn_norm.weight"),
+            ("model.layers.11.post_attention_layernorm.weight", "blk.11.ffn_norm.weight"),
+            ("model.layers.3.self_attn.k_proj.bias", "blk.3.attn_k.bias"),
+            ("model.layers.3.self_attn.qkv_proj.weight", "blk.3.attn_qkv.weight"),
+            ("model.layers.3.self_attn.o_proj.weight", "blk.3.attn_output.weight"),
+            ("model.layers.3.self_attn.q_norm.weight", "blk.3.attn_q_norm.weight"),
+            ("model.layers.3.mlp.gate_up_proj.weight", "blk.3.ffn_up.weight"),
+            ("model.layers.3.mlp.down_proj.weight", "blk.3.ffn_down.weight"),
+            ("language_model.model.layers.7.mlp.gate_proj.weight", "blk.7.ffn_gate.weight"),
+            ("language_model.lm_head.weight", "output.weight"),
+        ] {
+            assert_eq!(gguf_name(hf, &[]).as_deref(), Some(gguf), "{hf}");
+        }
+    }
+
+    #[test]
+    fn overrides_come_first_and_gemma_has_four_norms() {
+        let name = |n: &str| gguf_name(&format!("model.layers.2.{n}.weight"), FOUR_NORMS);
+        assert_eq!(name("input_layernorm").as_deref(), Some("blk.2.attn_norm.weight"));
+        assert_eq!(name("post_attention_layernorm").as_deref(), Some("blk.2.post_attention_norm.weight"));
+        assert_eq!(name("pre_feedforward_layernorm").as_deref(), Some("blk.2.ffn_norm.weight"));
+        assert_eq!(name("post_feedforward_layernorm").as_deref(), Some("blk.2.post_ffw_norm.weight"));
+    }
+
+    #[test]
+    fn unknown_and_odd_names_have_no_translation() {
+        for hf in [
+            "",
+            "weight",
+            "model.layers.3",
+            "model.layers.x.mlp.up_proj.weight",
+            "model.rotary.inv_freq",
+            "model.layers.007.mlp.up_proj.weight",
+            "model.layers.+7.mlp.up_proj.weight",
+            "model.layers.4294967295.mlp.up_proj.weight",
+            "model.layers.3.mlp.up_proj.scale",
+        ] {
+            assert_eq!(gguf_name(hf, &[]), None, "{hf}");
+        }
+    }
+
+    #[test]
+    fn no_module_stands_twice() {
+        for (i, row) in NAMES.iter().enumerate() {
+            assert!(NAMES[..i].iter().all(|other| other.0 != row.0), "{}", row.0);
+        }
+    }
+}

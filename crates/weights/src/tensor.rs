@@ -1,0 +1,95 @@
+//! A named array of numbers in a mapped file.
+
+use crate::DType;
+use crate::mmap::Map;
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A tensor whose bytes lie in a mapped file. Cloning copies no weights.
+#[derive(Clone)]
+pub struct Tensor {
+    /// Its name as the file has it.
+    pub name: String,
+    /// How its numbers are stored.
+    pub dtype: DType,
+    /// Row-major, outermost first: a linear layer is `[out, in]`. (GGUF's own order is reversed.)
+    pub shape: Vec<usize>,
+    map: Arc<Map>,
+    range: Range<usize>,
+}
+
+impl Tensor {
+    /// The caller has checked that `range` lies in the map and is as long as shape and dtype say.
+    pub(crate) fn new(
+        name: String,
+        dtype: DType,
+        shape: Vec<usize>,
+        map: Arc<Map>,
+        range: Range<usize>,
+    ) -> Tensor {
+        debug_assert!(range.end <= map.bytes().len());
+        Tensor { name, dtype, shape, map, range }
+    }
+
+    /// The stored bytes, little-endian, in place. They are aligned as the file has them: perhaps to one byte.
+    pub fn bytes(&self) -> &[u8] {
+        &self.map.bytes()[self.range.clone()]
+    }
+
+    /// How many numbers it has: the product of `shape`, 1 for a scalar.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// `count` of its outermost rows from `first` on, in place: how a fused matrix is taken apart.
+    /// `None` when it has no such rows, or when a row is not a whole number of blocks.
+    pub fn rows(&self, first: usize, count: usize) -> Option<Tensor> {
+        let (&rows, inner) = self.shape.split_first()?;
+        if first.checked_add(count)? > rows {
+            return None;
+        }
+        let row_bytes = self.dtype.bytes(inner.iter().product())?;
+        let start = self.range.start + first * row_bytes;
+        let mut part = self.clone();
+        part.shape[0] = count;
+        part.range = start..start + count * row_bytes;
+        Some(part)
+    }
+
+    /// The file it lies in.
+    pub fn file(&self) -> &Path {
+        self.map.path()
+    }
+
+    /// Where its bytes begin in that file.
+    pub fn offset(&self) -> usize {
+        self.range.start
+    }
+}
+
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {:?} at {}", self.name, self.dtype.format().name, self.shape, self.range.start)
+    }
+}
+
+/// A tensor that the file lists in a type that is not known here. The file opens; using the tensor fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The type as the file names it: `F8_E4M3`, or `ggml type 99`.
+    pub kind: String,
+    /// Row-major, outermost first.
+    pub shape: Vec<usize>,
+}
+
+/// The number of elements of a shape, if it fits this machine.
+pub(crate) fn product(shape: &[usize]) -> Option<usize> {
+    // A zero anywhere must not hide an overflow before it.
+    if shape.contains(&0) {
+        shape.iter().filter(|&&d| d != 0).try_fold(1usize, |n, &d| n.checked_mul(d)).map(|_| 0)
+    } else {
+        shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
+    }
+}
