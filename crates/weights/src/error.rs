@@ -37,7 +37,7 @@ pub enum Error {
     },
     /// The file ends before what it announces.
     #[error(
-        "{}: file truncated: {field} needs {expected} bytes in the file, found {found}; download it again",
+        "{}: file truncated: expected {expected} bytes up to the end of {field}, found {found}; download it again",
         path.display()
     )]
     Truncated {
@@ -98,7 +98,8 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn malformed(path: &Path, field: impl Into<String>, problem: impl Into<String>) -> Error {
-        Error::Malformed { path: path.to_path_buf(), field: field.into(), problem: problem.into() }
+        let (field, problem) = (printable(&field.into()), printable(&problem.into()));
+        Error::Malformed { path: path.to_path_buf(), field, problem }
     }
 
     pub(crate) fn io(path: &Path, source: std::io::Error) -> Error {
@@ -106,8 +107,27 @@ impl Error {
     }
 
     pub(crate) fn truncated(path: &Path, field: impl Into<String>, expected: u64, found: usize) -> Error {
-        Error::Truncated { path: path.to_path_buf(), field: field.into(), expected, found: found as u64 }
+        Error::Truncated {
+            path: path.to_path_buf(),
+            field: printable(&field.into()),
+            expected,
+            found: found as u64,
+        }
     }
+}
+
+/// Names from a file may be long or hold terminal escapes: control characters are spelled out, length is cut.
+pub(crate) fn printable(text: &str) -> String {
+    const MAX: usize = 400;
+    let mut shown = String::new();
+    for c in text.chars() {
+        if shown.len() >= MAX {
+            shown.push_str("...");
+            break;
+        }
+        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    shown
 }
 
 fn count(n: usize) -> String {

@@ -11,6 +11,7 @@ mod tensors;
 
 pub use metadata::{Array, Metadata, Value};
 
+use crate::error::printable;
 use crate::mmap::Map;
 use crate::{Error, Result, Tensor, Unreadable};
 use std::collections::BTreeMap;
@@ -77,9 +78,9 @@ pub(crate) fn find<'a>(
 ) -> Result<&'a Tensor> {
     tensors.get(name).ok_or_else(|| match unreadable.get(name) {
         Some(u) => {
-            Error::UnreadableTensor { path: path.to_path_buf(), name: name.to_string(), kind: u.kind.clone() }
+            Error::UnreadableTensor { path: path.to_path_buf(), name: printable(name), kind: u.kind.clone() }
         }
-        None => Error::NoTensor { path: path.to_path_buf(), name: name.to_string() },
+        None => Error::NoTensor { path: path.to_path_buf(), name: printable(name) },
     })
 }
 
