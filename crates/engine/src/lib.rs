@@ -1,1 +1,29 @@
 //! Requests in, tokens out: scheduler, KV blocks, sampler.
+//!
+//! The way of a request: `engine.rs` takes it in, `scheduler.rs` puts rows of its sequence into a
+//! batch, `blocks.rs` says where their keys and values lie, the model (seen only through
+//! `models::Model`) turns the batch into logits, `sampler.rs` turns logits into a token and
+//! `sequence.rs` appends it, makes text of it and decides whether that was the last.
+
+mod blocks;
+mod chain;
+mod config;
+mod engine;
+mod error;
+mod memory;
+mod params;
+mod request;
+mod rng;
+mod sampler;
+mod scheduler;
+mod sequence;
+
+pub use chain::{CHAIN, Candidate, Candidates, Link, LinkKind};
+pub use config::GenerationConfig;
+pub use engine::{Answer, Canceller, Engine, EngineConfig, EngineInfo, Handle};
+pub use error::EngineError;
+pub use memory::{available_memory, peak_memory};
+pub use params::SamplingParams;
+pub use request::{Event, FinishReason, Finished, Request, RequestKind, Score, Sink, Timings, Usage};
+pub use rng::Rng;
+pub use sampler::{Choice, Sampler};

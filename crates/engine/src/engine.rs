@@ -1,0 +1,364 @@
+//! The engine: takes requests in, runs steps on a thread of its own, gives events out.
+//!
+//! Stands between every client (CLI, chat, server) and the model. The only generation loop of the
+//! program is [`Worker::run`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::JoinHandle;
+
+use models::{CacheShape, Model};
+use text::Tokenizer;
+
+use crate::blocks::BlockManager;
+use crate::scheduler::{Limits, Scheduler};
+use crate::sequence::Sequence;
+use crate::{
+    EngineError, Event, FinishReason, Finished, Request, RequestKind, Score, Sink, Timings, Usage,
+    available_memory,
+};
+
+/// How the engine runs.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Tokens that a sequence may grow to; `None`: as many as the model was made for, or as fit.
+    pub context: Option<usize>,
+    /// Tokens that the cache holds, over all sequences; `None`: one full context.
+    pub cache_tokens: Option<usize>,
+    /// Bytes that the cache may take; `None`: half of what the platform says is free.
+    pub cache_bytes: Option<u64>,
+    /// Tokens per block of the cache.
+    pub block_size: usize,
+    /// Rows of a batch.
+    pub budget: usize,
+    /// Sequences that run at once.
+    pub max_running: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            context: None,
+            cache_tokens: None,
+            cache_bytes: None,
+            block_size: 32,
+            budget: 512,
+            max_running: 64,
+        }
+    }
+}
+
+/// What an engine came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineInfo {
+    /// Tokens that a sequence may grow to.
+    pub context: usize,
+    /// Tokens that the model was made for.
+    pub model_context: usize,
+    /// Token ids of the model.
+    pub vocab: usize,
+    /// Tokens that the cache holds.
+    pub cache_tokens: usize,
+    /// Bytes that the cache takes.
+    pub cache_bytes: u64,
+}
+
+/// A model at work. Dropping it ends what is under way.
+pub struct Engine {
+    commands: Sender<Command>,
+    thread: Option<JoinHandle<()>>,
+    next_id: AtomicU64,
+    has_tokenizer: bool,
+    info: EngineInfo,
+}
+
+enum Command {
+    Submit(Box<(u64, Request, Sink)>),
+    Cancel(u64),
+    Stop,
+}
+
+impl Engine {
+    /// Allocates the cache and starts the thread. Without a tokenizer answers are token ids only.
+    ///
+    /// # Errors
+    /// [`EngineError::ContextTooLarge`], [`EngineError::CacheTooLarge`] when the context that was
+    /// asked for cannot be; [`EngineError::Model`] when the model cannot allocate.
+    pub fn start(
+        mut model: Box<dyn Model>,
+        tokenizer: Option<Arc<Tokenizer>>,
+        config: &EngineConfig,
+    ) -> Result<Self, EngineError> {
+        let (info, shape) = plan(&*model, config)?;
+        model.allocate(shape).map_err(|e| EngineError::Model(e.to_string()))?;
+        let spec = model.spec().clone();
+        let scheduler = Scheduler::new(
+            BlockManager::new(shape.blocks, shape.block_size),
+            Limits { budget: config.budget, max_running: config.max_running },
+            Box::new(move |length| spec.rope_regime(length)),
+        );
+        let (commands, inbox) = mpsc::channel();
+        let has_tokenizer = tokenizer.is_some();
+        let worker = Worker { model, tokenizer, scheduler, inbox, info };
+        let thread = std::thread::Builder::new()
+            .name("engine".into())
+            .spawn(move || worker.run())
+            .map_err(|e| EngineError::Model(format!("cannot start the engine's thread: {e}")))?;
+        Ok(Self { commands, thread: Some(thread), next_id: AtomicU64::new(0), has_tokenizer, info })
+    }
+
+    /// Its context and cache.
+    pub fn info(&self) -> &EngineInfo {
+        &self.info
+    }
+
+    /// Queues a request. Its events come through the handle; dropping the handle cancels it.
+    ///
+    /// # Errors
+    /// Every [`EngineError`] that can be seen from the request itself.
+    pub fn submit(&self, request: Request) -> Result<Handle, EngineError> {
+        let (sender, events) = mpsc::channel();
+        let cancel = self.submit_to(request, Box::new(move |event| sender.send(event).is_ok()))?;
+        Ok(Handle { events, cancel, finished: false })
+    }
+
+    /// Queues a request whose events go to `sink`, for clients that do not wait on a thread.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub fn submit_to(&self, request: Request, sink: Sink) -> Result<Canceller, EngineError> {
+        self.check(&request)?;
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        self.commands.send(Command::Submit(Box::new((id, request, sink)))).map_err(|_| EngineError::Gone)?;
+        Ok(Canceller { id, commands: self.commands.clone() })
+    }
+
+    /// Runs one request to its end and gives its tokens and text.
+    ///
+    /// # Errors
+    /// As [`Self::submit`], and the error that the answer ended with.
+    pub fn run_one(&self, request: Request) -> Result<Answer, EngineError> {
+        let mut answer = Answer::default();
+        for event in self.submit(request)? {
+            match event {
+                Event::Token { id, text, .. } => {
+                    answer.tokens.push(id);
+                    answer.text += &text;
+                }
+                Event::Finished(Finished { reason: FinishReason::Error(error), .. }) => return Err(error),
+                Event::Finished(finished) => answer.finished = Some(finished),
+                Event::Started { .. } | Event::Scored { .. } => {}
+            }
+        }
+        Ok(answer)
+    }
+
+    /// How likely each token is after those before it, and on request all logits.
+    ///
+    /// # Errors
+    /// As [`Self::run_one`].
+    pub fn score(&self, tokens: Vec<u32>, logits: bool) -> Result<Score, EngineError> {
+        let mut score = Score::default();
+        for event in self.submit(Request::score(tokens, logits))? {
+            match event {
+                Event::Scored { logprob, logits, .. } => {
+                    score.logprobs.push(logprob);
+                    score.logits.extend(logits);
+                }
+                Event::Finished(Finished { reason: FinishReason::Error(error), .. }) => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(score)
+    }
+
+    fn check(&self, request: &Request) -> Result<(), EngineError> {
+        let EngineInfo { context, vocab, .. } = self.info;
+        let tokens = request.tokens.len();
+        let scoring = matches!(request.kind, RequestKind::Score { .. });
+        request.params.validate()?;
+        if tokens == 0 {
+            return Err(EngineError::EmptyPrompt);
+        }
+        if scoring && tokens > context {
+            return Err(EngineError::TextTooLong { tokens, context });
+        }
+        if !scoring && tokens >= context {
+            return Err(EngineError::PromptTooLong { prompt: tokens, context });
+        }
+        if let Some(index) = request.tokens.iter().position(|&id| id as usize >= vocab) {
+            return Err(EngineError::UnknownToken { index, id: request.tokens[index], vocab });
+        }
+        if !request.stop.is_empty() && !self.has_tokenizer {
+            return Err(EngineError::NoTokenizer);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // A failed send means that the thread is gone already.
+        let _ = self.commands.send(Command::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Decides on the context and the size of the cache.
+fn plan(model: &dyn Model, config: &EngineConfig) -> Result<(EngineInfo, CacheShape), EngineError> {
+    let (model_context, vocab) = (model.spec().context, model.spec().vocab);
+    let wanted = config.context.unwrap_or(model_context);
+    if wanted == 0 || wanted > model_context {
+        return Err(EngineError::ContextTooLarge { asked: wanted, model: model_context });
+    }
+    let block_size = config.block_size.max(1);
+    let per_token = model.cache_bytes_per_token().max(1) as u64;
+    let allowed = config.cache_bytes.or(available_memory().map(|free| free / 2)).unwrap_or(4 << 30);
+    let fit = usize::try_from(allowed / per_token).unwrap_or(usize::MAX) / block_size;
+    let blocks = config.cache_tokens.unwrap_or(wanted).max(1).div_ceil(block_size).min(fit);
+    let cache_tokens = blocks * block_size;
+    if blocks == 0 || (config.context.is_some() && cache_tokens < wanted) {
+        let tokens = if blocks == 0 { block_size } else { wanted };
+        let needed = (tokens as u64).saturating_mul(per_token).div_ceil(1 << 20);
+        return Err(EngineError::CacheTooLarge { tokens, needed, available: allowed >> 20 });
+    }
+    let info = EngineInfo {
+        context: wanted.min(cache_tokens),
+        model_context,
+        vocab,
+        cache_tokens,
+        cache_bytes: cache_tokens as u64 * per_token,
+    };
+    Ok((info, CacheShape { blocks, block_size }))
+}
+
+/// A whole answer.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// Its token ids, a closing stop token included.
+    pub tokens: Vec<u32>,
+    /// Its text.
+    pub text: String,
+    /// Why and how it ended.
+    pub finished: Option<Finished>,
+}
+
+/// Cancels a request, from any thread.
+#[derive(Clone, Debug)]
+pub struct Canceller {
+    id: u64,
+    commands: Sender<Command>,
+}
+
+impl Canceller {
+    /// Ends the request with `Cancelled` before its next token; nothing if it is over.
+    pub fn cancel(&self) {
+        let _ = self.commands.send(Command::Cancel(self.id));
+    }
+}
+
+/// The events of a request, in order; the last is always `Finished`. Dropping it cancels the request.
+pub struct Handle {
+    events: Receiver<Event>,
+    cancel: Canceller,
+    finished: bool,
+}
+
+impl Handle {
+    /// A way to cancel that outlives a borrow of the handle.
+    pub fn canceller(&self) -> Canceller {
+        self.cancel.clone()
+    }
+}
+
+impl Iterator for Handle {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        if self.finished {
+            return None;
+        }
+        let event = self.events.recv().unwrap_or_else(|_| {
+            Event::Finished(Finished {
+                reason: FinishReason::Error(EngineError::Gone),
+                usage: Usage::default(),
+                timings: Timings::default(),
+                seed: 0,
+            })
+        });
+        self.finished = matches!(event, Event::Finished(_));
+        Some(event)
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.cancel.cancel();
+        }
+    }
+}
+
+struct Worker {
+    model: Box<dyn Model>,
+    tokenizer: Option<Arc<Tokenizer>>,
+    scheduler: Scheduler,
+    inbox: Receiver<Command>,
+    info: EngineInfo,
+}
+
+impl Worker {
+    /// Runs steps while there are sequences, and waits for commands while there are none.
+    fn run(mut self) {
+        while self.obey() {
+            self.step();
+        }
+        self.scheduler.cancel_all();
+    }
+
+    /// Takes the commands that have come; `false` is the end.
+    fn obey(&mut self) -> bool {
+        loop {
+            let command = if self.scheduler.is_idle() {
+                self.inbox.recv().unwrap_or(Command::Stop)
+            } else {
+                match self.inbox.try_recv() {
+                    Ok(command) => command,
+                    Err(mpsc::TryRecvError::Empty) => return true,
+                    Err(mpsc::TryRecvError::Disconnected) => return false,
+                }
+            };
+            match command {
+                Command::Submit(boxed) => {
+                    let (id, request, sink) = *boxed;
+                    let context = self.info.context;
+                    self.scheduler.add(Sequence::new(id, request, self.tokenizer.as_ref(), context, sink));
+                }
+                Command::Cancel(id) => self.scheduler.cancel(id),
+                Command::Stop => return false,
+            }
+        }
+    }
+
+    fn step(&mut self) {
+        let step = self.scheduler.schedule();
+        if step.batch.tokens.is_empty() {
+            return;
+        }
+        let vocab = self.info.vocab;
+        match self.model.forward(&step.batch) {
+            Ok(logits) if logits.len() == step.batch.outputs.len() * vocab => {
+                self.scheduler.advance(&step, &logits, vocab);
+            }
+            Ok(logits) => {
+                let (found, rows) = (logits.len(), step.batch.outputs.len());
+                self.scheduler
+                    .fail(&step, &format!("the model gave {found} logits, expected {rows} rows of {vocab}"));
+            }
+            Err(error) => self.scheduler.fail(&step, &error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! How much memory there is for a KV cache, and how much was used at most.
+
+use std::path::Path;
+
+/// Bytes that this process may still take, as far as the platform says: on Linux what the kernel
+/// calls available, or what the control group leaves if that is less. `None` elsewhere.
+pub fn available_memory() -> Option<u64> {
+    let system = status_field(Path::new("/proc/meminfo"), "MemAvailable:")?;
+    Some(group_limit().map_or(system, |left| left.min(system)))
+}
+
+/// Bytes of memory that this process held at most so far, mapped files included. Linux only.
+pub fn peak_memory() -> Option<u64> {
+    status_field(Path::new("/proc/self/status"), "VmHWM:")
+}
+
+/// A line `name   123 kB`, in bytes.
+fn status_field(path: &Path, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name))?;
+    let kib: u64 = value.split_whitespace().next()?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// What the control group (version 2) of a container leaves. Page cache counts as used there though
+/// it would be given back, so only what is not file-backed is subtracted.
+fn group_limit() -> Option<u64> {
+    let group = Path::new("/sys/fs/cgroup");
+    let number = |name: &str| std::fs::read_to_string(group.join(name)).ok()?.trim().parse::<u64>().ok();
+    let anonymous = std::fs::read_to_string(group.join("memory.stat")).ok()?;
+    let used = anonymous.lines().find_map(|line| line.strip_prefix("anon "))?.trim().parse::<u64>().ok()?;
+    Some(number("memory.max")?.saturating_sub(used))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn linux_says_how_much_memory_there_is() {
+        if cfg!(target_os = "linux") {
+            assert!(available_memory().is_some_and(|bytes| bytes > 1 << 20));
+            assert!(peak_memory().is_some_and(|bytes| bytes > 1 << 16));
+        }
+    }
+
+    #[test]
+    fn fields_are_found_by_name_and_given_in_bytes() {
+        let file = std::env::temp_dir().join(format!("influence-meminfo-{}", std::process::id()));
+        std::fs::write(&file, "MemTotal:  9 kB\nMemAvailable:   123 kB\n").unwrap();
+        assert_eq!(status_field(&file, "MemAvailable:"), Some(123 * 1024));
+        assert_eq!(status_field(&file, "Missing:"), None);
+        std::fs::remove_file(&file).unwrap();
+    }
+}
