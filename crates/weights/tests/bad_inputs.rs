@@ -83,7 +83,7 @@ const SAYS: &[(&str, &[&str])] = &[
     ("st-shape-1e400", &["`t`", "out of range"]),
     ("st-offsets-3", &["`t`"]),
     ("st-overlap", &["`b`", "overlap"]),
-    ("st-trailing", &["trailing", "12 bytes"]),
+    ("st-trailing", &["12 bytes follow"]),
     ("st-dtype-unknown", &["`t`", "F99"]),
     ("st-lfs-pointer", &["git-LFS pointer"]),
     ("index-absolute", &["weight_map", "/dev/zero"]),
