@@ -2,4 +2,9 @@
 
 #![warn(clippy::undocumented_unsafe_blocks)]
 
+pub mod alloc;
+pub mod isa;
+pub mod pool;
 pub mod quant;
+mod simd;
+pub mod threads;
