@@ -135,7 +135,7 @@ type Span = (u64, u64, Option<DType>);
 
 fn span(map: &Map, info: &Info, data: &Data) -> Result<Span> {
     let bad = |problem: String| Error::malformed(map.path(), format!("tensor `{}`", info.name), problem);
-    if info.offset % data.alignment != 0 {
+    if !info.offset.is_multiple_of(data.alignment) {
         return Err(bad(format!(
             "offset {} is no multiple of the alignment {}",
             info.offset, data.alignment
