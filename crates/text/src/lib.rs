@@ -1,1 +1,16 @@
 //! Text to tokens and back: tokenizers, chat templates, streaming detokenizer.
+//!
+//! A token's way begins and ends here: messages become a prompt ([`ChatTemplate`]), the prompt becomes
+//! ids ([`Tokenizer::encode`]), and each id that the model answers with becomes a piece of complete UTF-8
+//! ([`Detokenizer`]). Everything read here (tokenizer files, GGUF vocabularies, templates) is untrusted.
+
+mod detokenizer;
+mod error;
+mod guard;
+mod template;
+mod tokenizer;
+
+pub use detokenizer::{Detokenizer, Step};
+pub use error::{Error, Result};
+pub use template::{ChatTemplate, Clock, Guarded, RenderOptions};
+pub use tokenizer::{GgufVocab, Tokenizer};
