@@ -7,6 +7,7 @@ mod clock;
 mod filters;
 mod guarded;
 mod json;
+mod markup;
 mod methods;
 mod source;
 

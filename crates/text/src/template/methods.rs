@@ -1,7 +1,7 @@
 //! Python's methods of strings, lists and dictionaries, as far as templates use them. Those that change
 //! their object are refused, as transformers' sandbox refuses them.
 
-use minijinja::value::{ValueKind, from_args};
+use minijinja::value::from_args;
 use minijinja::{Error, ErrorKind, State, Value};
 
 /// Called for methods that the engine itself does not have.
@@ -43,8 +43,31 @@ fn string(state: &State<'_, '_>, text: &str, name: &str, args: &[Value]) -> Resu
             let (fill, missing) = pad(state, text, args)?;
             Value::from(format!("{}{text}", fill.repeat(missing)))
         }
+        "rsplit" => {
+            let (separator, most): (Option<&str>, Option<i64>) = from_args(args)?;
+            rsplit(text, separator, most)
+        }
         _ => return Ok(None),
     };
-    let _ = ValueKind::String;
     Ok(Some(found))
+}
+
+fn rsplit(text: &str, separator: Option<&str>, most: Option<i64>) -> Value {
+    let most = most.and_then(|most| usize::try_from(most).ok()).map_or(usize::MAX, |most| most.saturating_add(1));
+    let mut parts: Vec<&str> = match separator {
+        Some(separator) => text.rsplitn(most, separator).collect(),
+        None => {
+            let mut rest = text.trim();
+            let mut parts = Vec::new();
+            while parts.len() + 1 < most && !rest.is_empty() {
+                let cut = rest.rfind(char::is_whitespace);
+                parts.push(&rest[cut.map_or(0, |at| at + rest[at..].chars().next().map_or(0, char::len_utf8))..]);
+                rest = rest[..cut.unwrap_or(0)].trim_end();
+            }
+            parts.extend((!rest.is_empty()).then_some(rest));
+            parts
+        }
+    };
+    parts.reverse();
+    Value::from(parts.into_iter().map(Value::from).collect::<Vec<Value>>())
 }

@@ -1,27 +1,298 @@
-//! What is changed in a template's text before the engine compiles it.
+//! What is changed in a template's text before the engine compiles it, where the engine differs from
+//! Jinja: tags are cut into tokens, a few patterns of tokens rewritten, everything else left as it is
+//! (line numbers too).
 
-/// `{% generation %}` ... `{% endgeneration %}` marks what the assistant said, for training; it renders
-/// its body, in a scope of its own, as `with` does.
+/// Methods whose bare name, as an attribute, Jinja takes for something defined and callable.
+const METHODS: &[&str] = &[
+    "keys", "values", "items", "get", "strip", "lstrip", "rstrip", "split", "rsplit", "upper", "lower", "title",
+    "replace", "startswith", "endswith", "join", "format", "count", "index", "find",
+];
+
+/// A token of a tag, with the white space that stands before it.
+struct Token {
+    space: String,
+    text: String,
+}
+
+impl Token {
+    fn new(text: impl Into<String>) -> Token {
+        Token { space: String::new(), text: text.into() }
+    }
+
+    fn is(&self, text: &str) -> bool {
+        self.text == text
+    }
+
+    /// Whether an operand may end with this token.
+    fn ends_value(&self) -> bool {
+        let last = self.text.chars().next_back().unwrap_or(' ');
+        let word = last.is_alphanumeric() || last == '_';
+        (word && !KEYWORDS.contains(&self.text.as_str())) || matches!(last, ')' | ']' | '}' | '"' | '\'')
+    }
+}
+
+const KEYWORDS: &[&str] = &["in", "if", "else", "and", "or", "not", "is"];
+
+/// Makes the template's text what the engine is to compile. Newlines become `\n`, as Jinja's lexer makes
+/// them; one at the very end goes.
 pub(crate) fn prepare(source: &str) -> Result<String, String> {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(at) = rest.find("{%") {
-        out.push_str(&rest[..at + 2]);
-        rest = &rest[at + 2..];
-        let sign = rest.len() - rest.trim_start_matches(['-', '+']).len();
-        let inner = rest[sign..].trim_start();
-        for (word, other) in [("generation", " with "), ("endgeneration", " endwith ")] {
-            if let Some(after) = inner.strip_prefix(word) {
-                let end = after.trim_start();
-                if end.starts_with("%}") || end.starts_with("-%}") || end.starts_with("+%}") {
-                    out.push_str(&rest[..sign]);
-                    out.push_str(other);
-                    rest = end;
-                    break;
-                }
+    let source = source.replace("\r\n", "\n").replace('\r', "\n");
+    let marks_safe = source.contains("safe");
+    let mut out = String::with_capacity(source.len() + source.len() / 8);
+    let mut rest = source.as_str();
+    while let Some(at) = rest.find('{') {
+        let (text, tag) = rest.split_at(at);
+        out.push_str(text);
+        let end = match tag.get(1..2) {
+            Some("#") => tag.find("#}").map(|end| end + 2),
+            Some("%") => block(tag, marks_safe, &mut out),
+            Some("{") => expression(tag, marks_safe, &mut out),
+            _ => Some(1),
+        };
+        let copied = matches!(tag.get(1..2), Some("%" | "{"));
+        let end = match end {
+            Some(end) => end,
+            // A tag without an end: the engine says so.
+            None => {
+                out.push_str(tag);
+                return Ok(out);
             }
+        };
+        if !copied {
+            out.push_str(&tag[..end]);
         }
+        rest = &tag[end..];
     }
     out.push_str(rest);
     Ok(out)
+}
+
+/// Rewrites one `{{ ... }}`, returns its length.
+fn expression(tag: &str, marks_safe: bool, out: &mut String) -> Option<usize> {
+    let (mut tokens, end) = tokens(tag, "}}")?;
+    rewrite(&mut tokens, marks_safe);
+    write(tag, &tokens, end, out);
+    Some(end.1)
+}
+
+/// Rewrites one `{% ... %}`, and for `raw` copies what follows up to its end.
+fn block(tag: &str, marks_safe: bool, out: &mut String) -> Option<usize> {
+    let (mut tokens, end) = tokens(tag, "%}")?;
+    let name = tokens.first().map(|token| token.text.clone()).unwrap_or_default();
+    match (name.as_str(), tokens.len()) {
+        // Marks what the assistant said, for training: it renders its body, in a scope of its own.
+        ("generation", 1) => "with".clone_into(&mut tokens[0].text),
+        ("endgeneration", 1) => "endwith".clone_into(&mut tokens[0].text),
+        // Jinja keeps a newline after `raw`, unlike after other tags.
+        ("raw", 1) => return raw(tag, end, out),
+        _ => {}
+    }
+    rewrite(&mut tokens, marks_safe);
+    if name == "for" {
+        iterate(&mut tokens);
+    }
+    write(tag, &tokens, end, out);
+    Some(end.1)
+}
+
+fn raw(tag: &str, end: (usize, usize), out: &mut String) -> Option<usize> {
+    let mut at = end.1;
+    let stop = loop {
+        at += tag[at..].find("{%")?;
+        let inner = tag[at + 2..].trim_start_matches(['-', '+']).trim_start();
+        if inner.strip_prefix("endraw").is_some_and(|rest| {
+            let rest = rest.trim_start();
+            rest.starts_with("%}") || rest.starts_with("-%}") || rest.starts_with("+%}")
+        }) {
+            break at + tag[at..].find("%}")? + 2;
+        }
+        at += 2;
+    };
+    let closing = &tag[end.0..end.1];
+    out.push_str(tag[..end.0].trim_end());
+    out.push_str(if closing == "%}" { " +%}" } else { closing });
+    out.push_str(&tag[end.1..stop]);
+    Some(stop)
+}
+
+fn write(tag: &str, tokens: &[Token], (close, end): (usize, usize), out: &mut String) {
+    let sign = usize::from(tag[2..].starts_with(['-', '+']));
+    out.push_str(&tag[..2 + sign]);
+    for token in tokens {
+        out.push_str(&token.space);
+        out.push_str(&token.text);
+    }
+    let before = tag[..close].len() - tag[..close].trim_end().len();
+    out.push_str(&tag[close - before..end]);
+}
+
+/// Cuts a tag into tokens up to its end; gives where the closing (with its sign) begins and ends.
+fn tokens(tag: &str, close: &str) -> Option<(Vec<Token>, (usize, usize))> {
+    let sign = usize::from(tag[2..].starts_with(['-', '+']));
+    let (mut at, mut depth) = (2 + sign, 0usize);
+    let mut list = Vec::new();
+    loop {
+        let space = tag[at..].len() - tag[at..].trim_start().len();
+        let start = at + space;
+        let rest = &tag[start..];
+        for closing in ["", "-", "+"] {
+            let ends = rest.strip_prefix(closing).is_some_and(|rest| rest.starts_with(close));
+            if ends && (depth == 0 || close == "%}") {
+                return Some((list, (start, start + closing.len() + 2)));
+            }
+        }
+        let first = rest.chars().next()?;
+        let len = match first {
+            '"' | '\'' => string_len(rest, first)?,
+            c if c.is_alphanumeric() || c == '_' => {
+                rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len())
+            }
+            '*' | '/' | '=' | '!' | '<' | '>' if two(rest) => 2,
+            c => c.len_utf8(),
+        };
+        match first {
+            '{' | '(' | '[' => depth += 1,
+            '}' | ')' | ']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        list.push(Token { space: tag[at..start].to_owned(), text: rest[..len].to_owned() });
+        at = start + len;
+    }
+}
+
+fn two(rest: &str) -> bool {
+    ["**", "//", "==", "!=", "<=", ">="].iter().any(|op| rest.starts_with(op))
+}
+
+fn string_len(rest: &str, quote: char) -> Option<usize> {
+    let mut escaped = false;
+    for (at, c) in rest.char_indices().skip(1) {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            c if c == quote => return Some(at + 1),
+            _ => {}
+        }
+    }
+    None
+}
+
+fn rewrite(tokens: &mut Vec<Token>, marks_safe: bool) {
+    let mut at = 1;
+    while at < tokens.len() {
+        if tokens[at].is("]") && tokens[at - 1].is("[") && at > 1 && tokens[at - 2].ends_value() {
+            // `a[]` looks up the empty tuple, which nothing has.
+            tokens.insert(at, Token::new("none"));
+        }
+        if is_method_test(&tokens[at - 1..]) {
+            let name = std::mem::take(&mut tokens[at].text);
+            "|".clone_into(&mut tokens[at - 1].text);
+            tokens[at].text = format!("python_attribute('{name}')");
+        }
+        at += 1;
+    }
+    if marks_safe {
+        join_as_text(tokens);
+    }
+}
+
+/// `.keys is defined`: the bare name of a method, tested.
+fn is_method_test(tokens: &[Token]) -> bool {
+    let [dot, name, is, test, ..] = tokens else { return false };
+    let test = if test.is("not") { tokens.get(4).unwrap_or(test) } else { test };
+    let tested = ["defined", "undefined", "callable"].iter().any(|word| test.is(word));
+    dot.is(".") && is.is("is") && tested && METHODS.contains(&name.text.as_str())
+}
+
+/// `a ~ b` joins plain text, also where an operand was marked `safe`: each operand loses its mark.
+fn join_as_text(tokens: &mut Vec<Token>) {
+    const ENDS: &[&str] =
+        &["~", "+", "-", "==", "!=", "<", ">", "<=", ">=", "=", ",", ":", "and", "or", "not", "in", "is", "if", "else"];
+    let mut at = 0;
+    while at < tokens.len() {
+        if !tokens[at].is("~") {
+            at += 1;
+            continue;
+        }
+        let (mut start, mut depth) = (at, 0i32);
+        while start > 0 {
+            match tokens[start - 1].text.as_str() {
+                ")" | "]" | "}" => depth += 1,
+                "(" | "[" | "{" if depth == 0 => break,
+                "(" | "[" | "{" => depth -= 1,
+                text if depth == 0 && ENDS.contains(&text) => break,
+                _ => {}
+            }
+            start -= 1;
+        }
+        let (mut end, mut depth) = (at + 1, 0i32);
+        while end < tokens.len() {
+            match tokens[end].text.as_str() {
+                "(" | "[" | "{" => depth += 1,
+                ")" | "]" | "}" if depth == 0 => break,
+                ")" | "]" | "}" => depth -= 1,
+                text if depth == 0 && end > at + 1 && ENDS.contains(&text) => break,
+                _ => {}
+            }
+            end += 1;
+        }
+        let statement = ["set", "if", "elif", "print"].iter().any(|word| start == 0 && tokens[0].is(word));
+        let start = start + usize::from(statement);
+        if start < at && !tokens[at - 1].is("python_text") {
+            wrap(tokens, at + 1, end, "python_text");
+            wrap(tokens, start, at, "python_text");
+            at += 4;
+        }
+        at += 1;
+    }
+}
+
+/// Puts parentheses around tokens and a filter after them.
+fn wrap(tokens: &mut Vec<Token>, start: usize, end: usize, filter: &str) {
+    let space = std::mem::take(&mut tokens[start].space);
+    tokens.splice(end..end, [Token::new(")"), Token::new("|"), Token::new(filter)]);
+    tokens.insert(start, Token { space, text: "(".to_owned() });
+}
+
+/// `for x in EXPR`: what is not iterable in Python must fail, and a string gives its characters.
+fn iterate(tokens: &mut Vec<Token>) {
+    let Some(start) = tokens.iter().position(|token| token.is("in")).map(|at| at + 1) else { return };
+    let mut depth = 0i32;
+    let mut end = start;
+    while end < tokens.len() {
+        match tokens[end].text.as_str() {
+            "(" | "[" | "{" => depth += 1,
+            ")" | "]" | "}" => depth -= 1,
+            "if" | "recursive" if depth == 0 => break,
+            _ => {}
+        }
+        end += 1;
+    }
+    if start < end {
+        wrap(tokens, start, end, "python_iterator");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::prepare;
+
+    #[test]
+    fn only_what_differs_is_rewritten() {
+        let same = "a {# for #} {{ x['}}'] }} {%- if a -%}\n{ {{ {'a': {}} }} {% endif %}{{ a ~ b }}";
+        assert_eq!(prepare(same).unwrap(), same);
+        let cases = [
+            ("{%- generation -%}x{% endgeneration %}", "{%- with -%}x{% endwith %}"),
+            ("{% for a, b in x.items() if a %}", "{% for a, b in (x.items())|python_iterator if a %}"),
+            ("{% raw %}\n{% for %}{% endraw %}\n", "{% raw +%}\n{% for %}{% endraw %}\n"),
+            ("{{ a[] }}", "{{ a[none] }}"),
+            ("{{ a.keys is defined }}", "{{ a|python_attribute('keys') is defined }}"),
+            ("a\r\nb\rc", "a\nb\nc"),
+            ("{{ a|safe ~ b + c }}", "{{ (a|safe)|python_text ~ (b)|python_text + c }}"),
+            ("{{ unclosed ", "{{ unclosed "),
+        ];
+        for (source, want) in cases {
+            assert_eq!(prepare(source).unwrap(), want);
+        }
+    }
 }
