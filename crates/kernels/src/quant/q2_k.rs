@@ -3,8 +3,8 @@
 //! `scales: [u8; 16]` (low nibble scale, high nibble minimum), `qs: [u8; 64]`, `d: f16, dmin: f16`;
 //! x = d sc q - dmin m. Numbers i, i+32, i+64, i+96 of each half share a byte, lowest bits first.
 
-use super::bits::{f16_at, put_f16};
-use super::search::{self, Loss, nearest};
+use super::bits::{f16_at, inverse, put_f16};
+use super::search::{self, Fit, Loss, Plan, nearest};
 
 /// One block -> 256 numbers.
 pub fn unpack(block: &[u8], out: &mut [f32]) {
@@ -29,20 +29,19 @@ pub(super) fn put_two_bits(bytes: &mut [u8], i: usize, q: u8) {
 /// 256 numbers -> one block, each group fitted by weighted search.
 pub fn quantize(values: &[f32], block: &mut [u8]) {
     block.fill(0);
-    let plan = search::Plan { top: 3, from: -0.5, step: 0.1, steps: 15, loss: Loss::Absolute };
-    let mut fits = [search::Fit::default(); 16];
+    let plan = Plan { top: 3, from: -0.5, step: 0.1, steps: 15, loss: Loss::Absolute, rms: 0.0 };
+    let mut fits = [Fit::default(); 16];
     for (fit, x) in fits.iter_mut().zip(values.chunks_exact(16)) {
-        let weights: [f32; 16] = std::array::from_fn(|i| x[i].abs());
-        *fit = search::scale_and_min(x, &weights, &plan);
+        *fit = search::scale_and_min(x, &plan);
     }
     let levels = search::levels(&fits, 15);
-    let (d, dmin) = (put_f16(block, 80, levels.scale), put_f16(block, 82, levels.min));
+    let unit = Fit { scale: put_f16(block, 80, levels.scale), min: put_f16(block, 82, levels.min) };
     for (group, x) in values[..256].chunks_exact(16).enumerate() {
-        let (sc, m) = (levels.scales[group], levels.mins[group]);
+        let (sc, m) = search::settle(x, &plan, unit, (levels.scales[group], levels.mins[group]), 15);
         block[group] = sc | m << 4;
-        let (scale, min) = (d * f32::from(sc), dmin * f32::from(m));
-        for (j, x) in x.iter().enumerate().filter(|_| scale != 0.0) {
-            put_two_bits(&mut block[16..80], 16 * group + j, nearest((x + min) / scale, 0, 3) as u8);
+        let (inv, min) = (inverse(unit.scale * f32::from(sc)), unit.min * f32::from(m));
+        for (j, x) in x.iter().enumerate() {
+            put_two_bits(&mut block[16..80], 16 * group + j, nearest((x + min) * inv, 0, 3) as u8);
         }
     }
 }

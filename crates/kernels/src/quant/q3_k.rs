@@ -40,6 +40,7 @@ pub fn quantize(values: &[f32], block: &mut [u8]) {
     let d = put_f16(block, 108, inverse(inv));
     for (group, x) in values[..256].chunks_exact(16).enumerate() {
         let sc = nearest(inv * scales[group], -32, 31);
+        let sc = search::settle_scale(x, d, sc, 4, (-32, 31));
         put_scale(&mut block[96..108], group, (sc + 32) as u8);
         let inv = inverse(d * sc as f32);
         for (j, x) in x.iter().enumerate() {

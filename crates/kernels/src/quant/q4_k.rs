@@ -3,8 +3,8 @@
 //! `d: f16, dmin: f16, scales: [u8; 12], qs: [u8; 128]`; x = d sc q - dmin m. Groups 2c and 2c+1 share 32
 //! bytes, low and high nibbles.
 
-use super::bits::{f16_at, put_f16};
-use super::search::{self, Loss, nearest};
+use super::bits::{f16_at, inverse, put_f16};
+use super::search::{self, Fit, Loss, Plan, nearest};
 
 /// One block -> 256 numbers.
 pub fn unpack(block: &[u8], out: &mut [f32]) {
@@ -43,7 +43,7 @@ fn put_scale_min(s: &mut [u8], group: usize, sc: u8, m: u8) {
 
 /// 256 numbers -> one block, each group fitted by weighted search.
 pub fn quantize(values: &[f32], block: &mut [u8]) {
-    let plan = search::Plan { top: 15, from: -1.0, step: 0.1, steps: 20, loss: Loss::Square };
+    let plan = Plan { top: 15, from: -1.0, step: 0.1, steps: 20, loss: Loss::Square, rms: 1.0 };
     let q = fit(values, &mut block[..16], &plan);
     block[16..144].fill(0);
     for (i, q) in q.into_iter().enumerate() {
@@ -52,24 +52,21 @@ pub fn quantize(values: &[f32], block: &mut [u8]) {
 }
 
 /// Fits the 16 bytes of scales that Q4_K and Q5_K share, and returns the 256 numbers.
-pub(super) fn fit(values: &[f32], head: &mut [u8], plan: &search::Plan) -> [u8; 256] {
-    let mut fits = [search::Fit::default(); 8];
+pub(super) fn fit(values: &[f32], head: &mut [u8], plan: &Plan) -> [u8; 256] {
+    let mut fits = [Fit::default(); 8];
     for (fit, x) in fits.iter_mut().zip(values.chunks_exact(32)) {
-        // Large numbers count more, but small ones still count: rms + |x|.
-        let rms = (x.iter().map(|x| x * x).sum::<f32>() / 32.0).sqrt();
-        let weights: [f32; 32] = std::array::from_fn(|i| rms + x[i].abs());
-        *fit = search::scale_and_min(x, &weights, plan);
+        *fit = search::scale_and_min(x, plan);
     }
     let levels = search::levels(&fits, 63);
     head.fill(0);
-    let (d, dmin) = (put_f16(head, 0, levels.scale), put_f16(head, 2, levels.min));
+    let unit = Fit { scale: put_f16(head, 0, levels.scale), min: put_f16(head, 2, levels.min) };
     let mut q = [0; 256];
     for (group, (q, x)) in q.chunks_exact_mut(32).zip(values.chunks_exact(32)).enumerate() {
-        let (sc, m) = (levels.scales[group], levels.mins[group]);
+        let (sc, m) = search::settle(x, plan, unit, (levels.scales[group], levels.mins[group]), 63);
         put_scale_min(&mut head[4..16], group, sc, m);
-        let (scale, min) = (d * f32::from(sc), dmin * f32::from(m));
-        for (q, x) in q.iter_mut().zip(x).filter(|_| scale != 0.0) {
-            *q = nearest((x + min) / scale, 0, plan.top) as u8;
+        let (inv, min) = (inverse(unit.scale * f32::from(sc)), unit.min * f32::from(m));
+        for (q, x) in q.iter_mut().zip(x) {
+            *q = nearest((x + min) * inv, 0, plan.top) as u8;
         }
     }
     q

@@ -19,7 +19,7 @@ pub fn unpack(block: &[u8], out: &mut [f32]) {
 
 /// 256 numbers -> one block, each group fitted by weighted search.
 pub fn quantize(values: &[f32], block: &mut [u8]) {
-    let plan = Plan { top: 31, from: -0.5, step: 0.1, steps: 15, loss: Loss::Square };
+    let plan = Plan { top: 31, from: -0.5, step: 0.1, steps: 15, loss: Loss::Square, rms: 1.0 };
     let q = fit(values, &mut block[..16], &plan);
     block[16..176].fill(0);
     for (i, q) in q.into_iter().enumerate() {

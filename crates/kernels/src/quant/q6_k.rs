@@ -28,6 +28,7 @@ pub fn quantize(values: &[f32], block: &mut [u8]) {
     let d = put_f16(block, 208, inverse(inv));
     for (group, x) in values[..256].chunks_exact(16).enumerate() {
         let sc = nearest(inv * scales[group], -128, 127);
+        let sc = search::settle_scale(x, d, sc, 32, (-128, 127));
         block[192 + group] = sc as i8 as u8;
         let inv = inverse(d * sc as f32);
         for (j, x) in x.iter().enumerate() {

@@ -28,24 +28,52 @@ pub(super) fn nearest(x: f32, low: i32, high: i32) -> i32 {
 
 /// The scale s of x = s q with q in `-half..half`, weighted by x^2 (0 for zeros).
 ///
-/// The widest number should land near `-half`, where the range reaches one further: 19 places are tried.
+/// The widest number should land on or near `-half`, where the range reaches one further: on it first, then
+/// 19 places around are tried.
 pub(super) fn scale(x: &[f32], half: i32) -> f32 {
     let widest = widest(x);
     if widest.abs() < TINY {
         return 0.0;
     }
-    let (mut scale, mut best) = (0.0, 0.0);
-    for step in -9..=9 {
-        let inv = -(half as f32 + 0.1 * step as f32) / widest;
-        let (xq, qq) = x.iter().fold((0.0, 0.0), |(xq, qq), &x| {
-            let q = nearest(x * inv, -half, half - 1) as f32;
-            (xq + x * x * x * q, qq + x * x * q * q)
-        });
-        if qq > 0.0 && xq * xq > best * qq {
-            (scale, best) = (xq / qq, xq * xq / qq);
-        }
+    let mut best = Line::default();
+    for step in std::iter::once(0).chain(-9..=9) {
+        let line = line(x, -(half as f32 + 0.1 * step as f32) / widest, half);
+        best = if line.gain > best.gain { line } else { best };
     }
-    scale
+    // Rounding by the scale just found may allow a better one.
+    for _ in 0..4 {
+        let line = line(x, super::bits::inverse(best.scale), half);
+        best = if line.gain > best.gain { line } else { best };
+    }
+    best.scale
+}
+
+/// A solved scale, and by how much it lessens the weighted sum of squares.
+#[derive(Clone, Copy, Default)]
+struct Line {
+    scale: f32,
+    gain: f32,
+}
+
+/// Rounds by the inverse scale `inv` and solves for the scale.
+fn line(x: &[f32], inv: f32, half: i32) -> Line {
+    let (xq, qq) = x.iter().fold((0.0, 0.0), |(xq, qq), &x| {
+        let q = nearest(x * inv, -half, half - 1) as f32;
+        (xq + x * x * x * q, qq + x * x * q * q)
+    });
+    if qq > 0.0 { Line { scale: xq / qq, gain: xq * xq / qq } } else { Line::default() }
+}
+
+/// Of a group's rounded scale and its two neighbours within `low..=high`, the one that quantizes it best.
+pub(super) fn settle_scale(x: &[f32], d: f32, sc: i32, half: i32, (low, high): (i32, i32)) -> i32 {
+    let error = |sc: i32| -> f32 {
+        let scale = d * sc as f32;
+        let inv = super::bits::inverse(scale);
+        x.iter().map(|&x| x * x * (scale * nearest(x * inv, -half, half - 1) as f32 - x).powi(2)).sum()
+    };
+    let around = [sc, sc - 1, sc + 1].into_iter().filter(|sc| (low..=high).contains(sc));
+    let best = around.map(|sc| (sc, error(sc))).reduce(|a, b| if b.1 < a.1 { b } else { a });
+    best.map_or(sc, |best| best.0)
 }
 
 /// How far a fit is off.
@@ -64,6 +92,15 @@ pub(super) struct Plan {
     pub step: f32,
     pub steps: usize,
     pub loss: Loss,
+    /// A number x weighs |x| plus this times the root mean square of its group: large numbers count more.
+    pub rms: f32,
+}
+
+impl Plan {
+    fn weights(&self, x: &[f32]) -> [f32; 32] {
+        let rms = self.rms * (x.iter().map(|x| x * x).sum::<f32>() / x.len() as f32).sqrt();
+        std::array::from_fn(|i| x.get(i).map_or(0.0, |x| rms + x.abs()))
+    }
 }
 
 /// x = scale q - min, with min not negative.
@@ -74,33 +111,49 @@ pub(super) struct Fit {
 }
 
 /// The best fit of at most 32 numbers under a plan.
-pub(super) fn scale_and_min(x: &[f32], weights: &[f32], plan: &Plan) -> Fit {
+pub(super) fn scale_and_min(x: &[f32], plan: &Plan) -> Fit {
     let (low, high) = range(x);
     let low = low.min(0.0);
     if high - low < TINY {
         return Fit { scale: 0.0, min: -low };
     }
+    let weights = plan.weights(x);
+    let mut best = (Fit { scale: (high - low) / plan.top as f32, min: -low }, f32::INFINITY);
     let span = 1.0 / (high - low);
-    let mut q = [0f32; 32];
-    let q = &mut q[..x.len()];
-    round(x, low, plan.top as f32 * span, plan.top, q);
-    let mut best = Fit { scale: (high - low) / plan.top as f32, min: -low };
-    let mut least = error(x, weights, q, best, plan.loss);
+    attempt(x, &weights, plan, best.0.min, plan.top as f32 * span, &mut best);
     for i in 0..=plan.steps {
         let inv = (plan.top as f32 + plan.from + plan.step * i as f32) * span;
-        round(x, low, inv, plan.top, q);
-        let Some(fit) = solve(x, weights, q) else { continue };
-        let error = error(x, weights, q, fit, plan.loss);
-        if error < least {
-            (best, least) = (fit, error);
+        if let Some(fit) = attempt(x, &weights, plan, -low, inv, &mut best) {
+            // Rounding by the fit just found may allow a better one.
+            attempt(x, &weights, plan, fit.min, super::bits::inverse(fit.scale), &mut best);
         }
     }
-    best
+    best.0
 }
 
-fn round(x: &[f32], low: f32, inv: f32, top: i32, q: &mut [f32]) {
+/// Rounds by a minimum and an inverse scale, solves for both, and keeps the fit if it is the best so far.
+fn attempt(
+    x: &[f32],
+    weights: &[f32],
+    plan: &Plan,
+    min: f32,
+    inv: f32,
+    best: &mut (Fit, f32),
+) -> Option<Fit> {
+    let mut q = [0f32; 32];
+    let q = &mut q[..x.len()];
+    round(x, min, inv, plan.top, q);
+    let fit = solve(x, weights, q)?;
+    let error = error(x, weights, q, fit, plan.loss);
+    if error < best.1 {
+        *best = (fit, error);
+    }
+    Some(fit)
+}
+
+fn round(x: &[f32], min: f32, inv: f32, top: i32, q: &mut [f32]) {
     for (q, x) in q.iter_mut().zip(x) {
-        *q = nearest((x - low) * inv, 0, top) as f32;
+        *q = nearest((x + min) * inv, 0, top) as f32;
     }
 }
 
@@ -150,4 +203,24 @@ pub(super) fn levels(fits: &[Fit], top: u8) -> Levels {
         levels.mins[i] = nearest(fit.min * by_min, 0, i32::from(top)) as u8;
     }
     levels
+}
+
+/// Of a group's rounded scale and minimum and their neighbours up to `limit`, the pair that quantizes it best.
+/// `unit` is what the integers are multiplied with.
+pub(super) fn settle(x: &[f32], plan: &Plan, unit: Fit, (sc, m): (u8, u8), limit: u8) -> (u8, u8) {
+    let weights = plan.weights(x);
+    let mut q = [0f32; 32];
+    let q = &mut q[..x.len()];
+    let mut best = ((sc, m), f32::INFINITY);
+    for sc in [sc, sc.saturating_sub(1), (sc + 1).min(limit)] {
+        for m in [m, m.saturating_sub(1), (m + 1).min(limit)] {
+            let fit = Fit { scale: unit.scale * f32::from(sc), min: unit.min * f32::from(m) };
+            round(x, fit.min, super::bits::inverse(fit.scale), plan.top, q);
+            let error = error(x, &weights, q, fit, plan.loss);
+            if error < best.1 {
+                best = ((sc, m), error);
+            }
+        }
+    }
+    best.0
 }
