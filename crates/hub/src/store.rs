@@ -16,7 +16,9 @@ use crate::reference::{Reference, dir_name, looks_like_path};
 use crate::search::Format;
 
 /// Folders deeper than this below a model are not looked into.
-const DEEPEST: usize = 8;
+const DEEPEST: usize = 4;
+/// More files than this are not a model; somebody named a whole disk.
+const MOST_FILES: usize = 50_000;
 const LONGEST_INDEX: u64 = 256 << 20;
 
 /// The cache and the models folder.
@@ -205,15 +207,9 @@ impl Store {
 impl Model {
     fn of_folder(name: String, path: PathBuf, origin: Origin) -> Model {
         let files = files(&path);
-        let has = |end: &str| files.iter().any(|file| file.path.ends_with(end));
-        let format = if has(".safetensors") {
-            Some(Format::Safetensors)
-        } else if has(".gguf") {
-            Some(Format::Gguf)
-        } else {
-            None
-        };
         let quants = Quants::of(files.iter().map(|file| file.path.as_str()));
+        let gguf = Some(Format::Gguf).filter(|_| !quants.is_empty());
+        let format = if files.iter().any(is_weights) { Some(Format::Safetensors) } else { gguf };
         Model {
             name,
             size: files.iter().map(|file| file.size).sum(),
@@ -281,7 +277,7 @@ fn same_path(a: &Path, b: &Path) -> bool {
 /// What to load of a folder: itself, or the first file of one of its quantizations.
 fn load_path(name: &str, folder: &Path, files: &[FileInfo], quant: Option<&str>) -> Result<PathBuf> {
     let quants = Quants::of(files.iter().map(|file| file.path.as_str()));
-    let safetensors = files.iter().any(|file| file.path.ends_with(".safetensors"));
+    let safetensors = files.iter().any(is_weights);
     if quant.is_none() && (safetensors || quants.is_empty()) {
         return match whole(folder, files) {
             Whole::Yes => Ok(folder.to_owned()),
@@ -322,6 +318,11 @@ fn absent(reference: &Reference, models: &[Model]) -> Error {
     Error::new(Kind::NotFound, text)
 }
 
+/// Safetensors count at the root only: below it they are other models' (`original/`, `vae/`).
+fn is_weights(file: &FileInfo) -> bool {
+    file.path.ends_with(".safetensors") && !file.path.contains('/')
+}
+
 /// Every file below `folder`, by path. Links to files count as the file, links to folders are not followed.
 pub(crate) fn files(folder: &Path) -> Vec<FileInfo> {
     let mut found = Vec::new();
@@ -332,6 +333,9 @@ pub(crate) fn files(folder: &Path) -> Vec<FileInfo> {
 
 fn walk(folder: &Path, prefix: &str, depth: usize, found: &mut Vec<FileInfo>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if found.len() >= MOST_FILES {
+            return;
+        }
         let Ok(name) = entry.file_name().into_string() else { continue };
         let path = format!("{prefix}{name}");
         let Ok(meta) = fs::metadata(entry.path()) else { continue };
@@ -349,7 +353,7 @@ fn walk(folder: &Path, prefix: &str, depth: usize, found: &mut Vec<FileInfo>) {
 /// Whether the weights of `folder`, which holds `files`, are all there.
 pub(crate) fn whole(folder: &Path, files: &[FileInfo]) -> Whole {
     let has: BTreeSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
-    if has.iter().any(|path| path.ends_with(".safetensors")) {
+    if files.iter().any(is_weights) {
         let missing =
             indexed(folder, &has).into_iter().chain(promised(&has)).find(|path| !has.contains(path.as_str()));
         return missing.map_or(Whole::Yes, Whole::Missing);
