@@ -19,7 +19,7 @@ use hub::{Config, Reference, Result};
 use standin::{Model, Standin};
 
 /// A stand-in, an empty cache and an empty models folder.
-pub struct Bench {
+pub(crate) struct Bench {
     pub hub: Standin,
     pub dir: tempfile::TempDir,
     pub config: Config,
@@ -68,13 +68,13 @@ impl Bench {
     }
 }
 
-pub fn request(name: &str) -> Request {
+pub(crate) fn request(name: &str) -> Request {
     Request::new(Reference::parse(name).unwrap())
 }
 
 /// Keeps what it is told.
 #[derive(Default)]
-pub struct Told {
+pub(crate) struct Told {
     pub notes: Mutex<Vec<String>>,
     pub moved: Mutex<Vec<(usize, u64)>>,
     pub planned: Mutex<Vec<(String, u64, bool)>>,
