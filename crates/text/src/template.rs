@@ -25,8 +25,14 @@ use crate::{Error, Result};
 
 /// The largest template in use has 30 KB; this is also the most that a template file may have.
 const MAX_SOURCE: usize = 1 << 20;
-/// Steps of the engine in one rendering; a long conversation takes some ten thousand.
-const MAX_FUEL: u64 = 20_000_000;
+/// Steps of the engine in one rendering. Real templates take some hundred per message; a few look at all
+/// messages for each.
+const FUEL: u64 = 1_000_000;
+const FUEL_PER_PAIR: u64 = 10;
+const MAX_FUEL: u64 = 4_000_000;
+/// Bytes of stack for the engine, and more for each step that it may make.
+const STACK: usize = 64 << 20;
+const STACK_PER_FUEL: usize = 256;
 /// Bytes that a rendering may have.
 const MAX_OUTPUT: usize = 64 << 20;
 /// How deep macros may call each other.
@@ -85,8 +91,8 @@ impl ChatTemplate {
             }
         }
         let prepared = source::prepare(source).map_err(Error::TemplateSyntax)?;
-        let env = caught(|| environment(prepared)).map_err(Error::TemplateSyntax)?;
-        let env = env.map_err(|e| Error::TemplateSyntax(describe(&e)))?;
+        let env = on_deep_stack(0, || environment(prepared).map_err(|e| describe(&e)));
+        let env = env.and_then(|made| made).map_err(Error::TemplateSyntax)?;
         Ok(ChatTemplate { env, source: source.to_owned(), specials })
     }
 
@@ -145,20 +151,42 @@ impl ChatTemplate {
     }
 
     fn render_context(&self, context: Map<String, Json>, now: Clock) -> Result<String> {
-        let mut values: Vec<(String, Value)> = Vec::with_capacity(context.len() + 1);
-        for (key, value) in context {
-            values.push((key, json::value(value)));
-        }
-        values.push(("strftime_now".to_owned(), clock::function(now)));
-        let context = Value::from_pairs(values);
-        let rendered = caught(|| {
+        let fuel = fuel(context.get("messages"));
+        let rendered = on_deep_stack(fuel, || {
+            let mut values: Vec<(String, Value)> = Vec::with_capacity(context.len() + 1);
+            values.extend(context.into_iter().map(|(key, value)| (key, json::value(value))));
+            values.push(("strftime_now".to_owned(), clock::function(now)));
+            let context = Value::from_pairs(values);
             let mut out = Limited { text: Vec::new() };
-            self.env.get_template(NAME)?.render_captured_to(&context, &mut out)?;
+            let mut env = self.env.clone();
+            env.set_fuel(Some(fuel));
+            // The engine's own error holds values: it must not leave this stack.
+            let template = env.get_template(NAME).map_err(|e| failure(&e))?;
+            template.render_captured_to(&context, &mut out).map_err(|e| failure(&e))?;
             Ok(out.text)
         });
-        let bytes = rendered.map_err(Error::TemplateRender)?.map_err(|e: minijinja::Error| failure(&e))?;
+        let bytes = rendered.map_err(Error::TemplateRender)??;
         String::from_utf8(bytes).map_err(|e| Error::TemplateRender(e.to_string()))
     }
+}
+
+/// The steps that a conversation of so many messages may take.
+fn fuel(messages: Option<&Json>) -> u64 {
+    let count = messages.and_then(Json::as_array).map_or(0, |list| list.len() as u64);
+    MAX_FUEL.min(FUEL.saturating_add(count.saturating_mul(count).saturating_mul(FUEL_PER_PAIR)))
+}
+
+/// Runs the engine on a thread of its own. A template can build a value that is nested as deep as its work
+/// reaches, and dropping or printing that takes as much stack: this one is enough for that much fuel.
+/// (Its pages cost nothing until they are touched.)
+fn on_deep_stack<T: Send>(fuel: u64, work: impl FnOnce() -> T + Send) -> std::result::Result<T, String> {
+    let stack = STACK + fuel as usize * STACK_PER_FUEL;
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("template".to_owned()).stack_size(stack);
+        let thread = thread.spawn_scoped(scope, || caught(work));
+        let thread = thread.map_err(|e| format!("no thread for the template: {e}"))?;
+        thread.join().unwrap_or_else(|_| Err("the template's thread failed".to_owned()))
+    })
 }
 
 /// Collects the output up to its limit.
@@ -223,7 +251,8 @@ fn environment(source: String) -> std::result::Result<Environment<'static>, mini
     env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     env.set_undefined_behavior(minijinja::UndefinedBehavior::Lenient);
     env.set_recursion_limit(MAX_DEPTH);
-    env.set_fuel(Some(MAX_FUEL));
+    env.set_fuel(Some(FUEL));
+    env.set_debug(false);
     env.set_unknown_method_callback(methods::call);
     filters::register(&mut env);
     env.add_template_owned(NAME, source)?;

@@ -18,10 +18,18 @@ pub(crate) fn register(env: &mut Environment<'_>) {
     env.add_filter("wordcount", wordcount);
     env.add_filter("safe", markup::safe);
     env.add_filter("center", center);
+    env.add_filter("e", markup::escape);
+    env.add_filter("escape", markup::escape);
+    env.add_filter("forceescape", markup::escape);
+    env.add_filter("string", string);
+    env.add_filter("list", list);
+    env.add_filter("urlencode", urlencode);
+    env.add_filter("python_percent", percent);
     env.add_filter("python_text", markup::text);
     env.add_filter("python_iterator", iterator);
     env.add_filter("python_attribute", attribute);
     env.add_test("iterable", iterable);
+    env.add_test("sequence", sequence);
     env.add_test("callable", callable);
     env.add_test("escaped", markup::is_safe);
     env.set_formatter(markup::print);
@@ -115,6 +123,55 @@ fn attribute(value: Value, name: &str) -> Result<Value, Error> {
 
 fn iterable(value: Value) -> bool {
     !matches!(value.kind(), ValueKind::None | ValueKind::Bool | ValueKind::Number | ValueKind::Plain)
+}
+
+fn sequence(value: Value) -> bool {
+    matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map | ValueKind::Iterable)
+}
+
+/// A value as text, floats as Python writes them.
+fn string(value: Value) -> Value {
+    match value.kind() {
+        ValueKind::String => value,
+        ValueKind::Number => Value::from(super::json::repr(&value)),
+        _ => Value::from(value.to_string()),
+    }
+}
+
+fn list(state: &State<'_, '_>, value: Value) -> Result<Value, Error> {
+    Ok(Value::from(items(state, &value)?))
+}
+
+/// `"%s: %d" % (a, b)`.
+fn percent(format: &str, value: Value) -> Result<Value, Error> {
+    use minijinja::formatting::{FormatStyle, format as formatted};
+    let given: Vec<Value> = if value.is_tuple() { value.try_iter()?.collect() } else { vec![value] };
+    formatted(FormatStyle::Printf, format, &given).map(Value::from)
+}
+
+/// Percent-encodes a text, or the pairs of a dictionary as a query.
+fn urlencode(value: Value) -> Result<Value, Error> {
+    fn quoted(text: &str, query: bool) -> String {
+        let mut out = String::with_capacity(text.len());
+        for byte in text.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+                b'/' if !query => out.push('/'),
+                b' ' if query => out.push('+'),
+                byte => out.push_str(&format!("%{byte:02X}")),
+            }
+        }
+        out
+    }
+    if value.kind() != ValueKind::Map {
+        return Ok(Value::from(quoted(&value.to_string(), false)));
+    }
+    let mut pairs = Vec::new();
+    for key in value.try_iter()? {
+        let item = value.get_item(&key)?;
+        pairs.push(format!("{}={}", quoted(&key.to_string(), true), quoted(&item.to_string(), true)));
+    }
+    Ok(Value::from(pairs.join("&")))
 }
 
 fn callable(value: Value) -> bool {

@@ -164,7 +164,16 @@ pub(crate) fn value(json: serde_json::Value) -> Value {
     }
 }
 
-/// A number as Python writes it.
+/// A number as Python prints it (JSON writes the infinite ones otherwise).
+pub(crate) fn repr(value: &Value) -> String {
+    match f64::try_from(value.clone()) {
+        Ok(x) if x.is_nan() => "nan".to_owned(),
+        Ok(x) if x.is_infinite() => if x > 0.0 { "inf" } else { "-inf" }.to_owned(),
+        _ => number(value),
+    }
+}
+
+/// A number as Python's `json` writes it.
 pub(crate) fn number(value: &Value) -> String {
     if value.is_integer() {
         return value.to_string();

@@ -37,21 +37,39 @@ fn bare(text: &str) -> String {
             OPEN => depth += 1,
             CLOSE => depth = depth.saturating_sub(1),
             c if depth > 0 => out.push(c),
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&#34;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
+            c => push_escaped(c, &mut out),
         }
     }
     out
+}
+
+fn push_escaped(c: char, out: &mut String) {
+    match c {
+        '&' => out.push_str("&amp;"),
+        '<' => out.push_str("&lt;"),
+        '>' => out.push_str("&gt;"),
+        '"' => out.push_str("&#34;"),
+        '\'' => out.push_str("&#39;"),
+        c => out.push(c),
+    }
+}
+
+/// The filter `escape`.
+pub(crate) fn escape(value: Value) -> Value {
+    let text = value.to_string();
+    if text.contains(OPEN) {
+        return Value::from(bare(&text));
+    }
+    let mut out = String::with_capacity(text.len());
+    text.chars().for_each(|c| push_escaped(c, &mut out));
+    Value::from(out)
 }
 
 /// Prints a value.
 pub(crate) fn print(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
     match value.as_str() {
         Some(text) if text.contains(OPEN) => Ok(out.write_str(&bare(text))?),
+        None if value.is_number() && !value.is_integer() => Ok(out.write_str(&super::json::repr(value))?),
         _ => minijinja::escape_formatter(out, state, value),
     }
 }

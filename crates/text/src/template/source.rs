@@ -8,6 +8,9 @@ const METHODS: &[&str] = &[
     "replace", "startswith", "endswith", "join", "format", "count", "index", "find",
 ];
 
+/// Words that one tag may have: the engine nests as deep as an expression is long.
+const MAX_TOKENS: usize = 8_000;
+
 /// A token of a tag, with the white space that stands before it.
 struct Token {
     space: String,
@@ -52,10 +55,9 @@ pub(crate) fn prepare(source: &str) -> Result<String, String> {
         let copied = matches!(tag.get(1..2), Some("%" | "{"));
         let end = match end {
             Some(end) => end,
-            // A tag without an end: the engine says so.
             None => {
-                out.push_str(tag);
-                return Ok(out);
+                let line = source[..source.len() - tag.len()].matches('\n').count() + 1;
+                return Err(format!("line {line}: a tag is not closed, or has more than {MAX_TOKENS} words"));
             }
         };
         if !copied {
@@ -155,6 +157,9 @@ fn tokens(tag: &str, close: &str) -> Option<(Vec<Token>, (usize, usize))> {
             '}' | ')' | ']' => depth = depth.saturating_sub(1),
             _ => {}
         }
+        if list.len() == MAX_TOKENS {
+            return None;
+        }
         list.push(Token { space: tag[at..start].to_owned(), text: rest[..len].to_owned() });
         at = start + len;
     }
@@ -191,8 +196,51 @@ fn rewrite(tokens: &mut Vec<Token>, marks_safe: bool) {
         }
         at += 1;
     }
+    // Python's unary plus, which the engine does not know.
+    let mut at = 0;
+    while at < tokens.len() {
+        match tokens[at].is("+") && (at == 0 || !tokens[at - 1].ends_value()) {
+            true => {
+                let plus = tokens.remove(at);
+                if let Some(next) = tokens.get_mut(at) {
+                    next.space.insert_str(0, &plus.space);
+                }
+            }
+            false => at += 1,
+        }
+    }
+    percent(tokens);
     if marks_safe {
         join_as_text(tokens);
+    }
+}
+
+/// `"..." % x` formats; the engine's `%` is of numbers only.
+fn percent(tokens: &mut Vec<Token>) {
+    const ENDS: &[&str] = &[
+        "~", "+", "-", "*", "/", "//", "%", "==", "!=", "<", ">", "<=", ">=", "=", ",", ":", "and", "or", "not", "in",
+        "is", "if", "else",
+    ];
+    let mut at = 1;
+    while at + 1 < tokens.len() {
+        let formats = tokens[at].is("%") && tokens[at - 1].text.starts_with(['"', '\'']);
+        if formats {
+            let (mut end, mut depth) = (at + 1, 0i32);
+            while end < tokens.len() {
+                match tokens[end].text.as_str() {
+                    "(" | "[" | "{" => depth += 1,
+                    ")" | "]" | "}" if depth == 0 => break,
+                    ")" | "]" | "}" => depth -= 1,
+                    text if depth == 0 && end > at + 1 && ENDS.contains(&text) => break,
+                    _ => {}
+                }
+                end += 1;
+            }
+            tokens.insert(end, Token::new(")"));
+            tokens[at] = Token::new("|python_percent(");
+            tokens[at + 1].space.clear();
+        }
+        at += 1;
     }
 }
 
@@ -289,10 +337,12 @@ mod tests {
             ("{{ a.keys is defined }}", "{{ a|python_attribute('keys') is defined }}"),
             ("a\r\nb\rc", "a\nb\nc"),
             ("{{ a|safe ~ b + c }}", "{{ (a|safe)|python_text ~ (b)|python_text + c }}"),
-            ("{{ unclosed ", "{{ unclosed "),
+            ("{{ '%s-%d' % (a, 1) ~ b }}", "{{ '%s-%d'|python_percent((a, 1)) ~ b }}"),
+            ("{{ +1 }}", "{{ 1 }}"),
         ];
         for (source, want) in cases {
             assert_eq!(prepare(source).unwrap(), want);
         }
+        assert!(prepare("a\n{{ unclosed ").unwrap_err().starts_with("line 2"));
     }
 }
