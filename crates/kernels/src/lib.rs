@@ -4,6 +4,8 @@
 
 pub mod alloc;
 pub mod isa;
+pub mod matmul;
+pub mod pack;
 pub mod pool;
 pub mod quant;
 mod simd;

@@ -25,6 +25,7 @@ macro_rules! reg {
 
 impl Simd for Avx2 {
     const LANES: usize = 8;
+    const TILE: usize = 4;
     type F = __m256;
     type I = __m256i;
 

@@ -25,6 +25,7 @@ macro_rules! reg {
 
 impl Simd for Avx512 {
     const LANES: usize = 16;
+    const TILE: usize = 6;
     type F = __m512;
     type I = __m512i;
 

@@ -11,6 +11,8 @@ mod avx2;
 mod avx512;
 mod scalar;
 
+pub use scalar::Scalar;
+
 use crate::isa::Isa;
 
 /// Virtual lanes of every reduction: lane `i` holds what stands at `i` modulo this.
@@ -24,6 +26,8 @@ pub const LANES: usize = 32;
 pub trait Simd: Copy {
     /// Lanes of one register: 8 or 16.
     const LANES: usize;
+    /// Tokens of the widest matmul tile that the registers hold.
+    const TILE: usize;
     /// f32 register.
     type F: Copy;
     /// i32 or byte register.

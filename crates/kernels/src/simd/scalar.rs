@@ -21,6 +21,7 @@ fn imap2(a: [i32; N], b: [i32; N], f: impl Fn(i32, i32) -> i32) -> [i32; N] {
 
 impl Simd for Scalar {
     const LANES: usize = N;
+    const TILE: usize = 1;
     type F = [f32; N];
     type I = [i32; N];
 

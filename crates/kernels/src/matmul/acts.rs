@@ -1,0 +1,156 @@
+//! Activations as int8: what the integer kernels multiply the weights with.
+//!
+//! 32 columns share a scale: d = amax / 127, q = x / d rounded to nearest even. One block is one cache line
+//! that also holds the sums which the formats' offsets and minima need.
+
+use crate::alloc::{Buffer, Plain};
+use crate::isa::Isa;
+use crate::simd::{Kernel, Simd, dispatch};
+
+/// 32 columns of one token.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub struct ActBlock {
+    /// The numbers over `d`, -127..=127.
+    pub q: [i8; 32],
+    /// The scale.
+    pub d: f32,
+    /// Sum of `q`.
+    pub sum: i32,
+    /// `d` x `sum`.
+    pub dsum: f32,
+    /// Sums of either half of `q`.
+    pub half: [i32; 2],
+    /// `d` x `half`.
+    pub dhalf: [f32; 2],
+    reserved: u32,
+}
+
+// SAFETY: integers and floats only; all zero is a block of zeros.
+unsafe impl Plain for ActBlock {}
+
+/// Rows of quantized activations, the buffer growing to the largest batch seen.
+#[derive(Debug)]
+pub struct Acts {
+    blocks: Buffer<ActBlock>,
+    rows: usize,
+    cols: usize,
+}
+
+impl Default for Acts {
+    fn default() -> Self {
+        Acts::new()
+    }
+}
+
+/// Blocks from one row to the next: one more than needed, so that rows do not all fall on the same cache set.
+fn stride(cols: usize) -> usize {
+    cols / 32 + 1
+}
+
+impl Acts {
+    /// No rows.
+    pub fn new() -> Acts {
+        Acts { blocks: Buffer::zeroed(0), rows: 0, cols: 0 }
+    }
+
+    /// Becomes `rows` rows of `cols` columns (a multiple of 32), what was there being lost.
+    pub fn resize(&mut self, rows: usize, cols: usize) {
+        assert!(cols % 32 == 0, "{cols} columns are not whole blocks of 32");
+        let need = rows * stride(cols);
+        if self.blocks.len() < need {
+            self.blocks = Buffer::zeroed(need.next_power_of_two());
+        }
+        (self.rows, self.cols) = (rows, cols);
+    }
+
+    /// Rows held.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns of a row.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// The blocks of row `i`.
+    pub fn row(&self, i: usize) -> &[ActBlock] {
+        assert!(i < self.rows, "row {i} of {}", self.rows);
+        &self.blocks[i * stride(self.cols)..][..self.cols / 32]
+    }
+
+    /// The blocks of row `i`, to be filled by [`quantize`].
+    pub fn row_mut(&mut self, i: usize) -> &mut [ActBlock] {
+        assert!(i < self.rows, "row {i} of {}", self.rows);
+        &mut self.blocks[i * stride(self.cols)..][..self.cols / 32]
+    }
+
+    /// Quantizes `x`, `[rows, cols]`, on `pool`.
+    pub fn quantize(&mut self, pool: &crate::pool::Pool, x: &[f32], cols: usize) {
+        let rows = x.len() / cols.max(1);
+        self.resize(rows, cols);
+        let (step, isa) = (stride(cols), Isa::current());
+        let used = &mut self.blocks[..rows * step];
+        // One row is quicker done than handed over.
+        let group = if rows * cols < 16384 { rows.max(1) } else { 16384usize.div_ceil(cols) };
+        pool.each_piece(used, step * group, |g, piece| {
+            for (i, blocks) in piece.chunks_mut(step).enumerate() {
+                let r = g * group + i;
+                quantize(isa, &x[r * cols..(r + 1) * cols], &mut blocks[..cols / 32]);
+            }
+        });
+    }
+}
+
+/// Quantizes one row; `out` has a block for each 32 columns.
+pub fn quantize(isa: Isa, x: &[f32], out: &mut [ActBlock]) {
+    assert_eq!(x.len(), out.len() * 32, "columns and blocks differ");
+    dispatch(isa, Quantize { x, out });
+}
+
+struct Quantize<'a> {
+    x: &'a [f32],
+    out: &'a mut [ActBlock],
+}
+
+impl Kernel for Quantize<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for (x, out) in self.x.chunks_exact(32).zip(self.out) {
+            // SAFETY: 32 numbers in `x`, 32 bytes in `out.q`.
+            unsafe { block(s, x.as_ptr(), out) };
+        }
+    }
+}
+
+/// # Safety
+/// 32 numbers at `x`.
+#[inline(always)]
+unsafe fn block<S: Simd>(s: S, x: *const f32, out: &mut ActBlock) {
+    // Magnitudes compare as integers, and so a NaN is the greatest and is not lost.
+    let abs = s.isplat(0x7fff_ffff);
+    let mut most = s.isplat(0);
+    for i in (0..32).step_by(S::LANES) {
+        // SAFETY: i + LANES <= 32.
+        most = s.imax(most, s.and(s.bits(unsafe { s.load(x.add(i)) }), abs));
+    }
+    let mut lanes = [0i32; 16];
+    // SAFETY: LANES <= 16 lanes of four bytes.
+    unsafe { s.istore(lanes.as_mut_ptr().cast(), most) };
+    let amax = f32::from_bits(lanes.iter().fold(0, |a, &b| a.max(b)) as u32);
+    let d = amax / 127.0;
+    // Below this the inverse would be infinite: such a block is zero.
+    let inverse = if amax < 1e-36 { 0.0 } else { 127.0 / amax };
+    let f = s.splat(inverse);
+    for i in (0..32).step_by(S::LANES) {
+        // SAFETY: i + LANES <= 32.
+        unsafe { s.store_i8(out.q.as_mut_ptr().add(i), s.mul(s.load(x.add(i)), f)) };
+    }
+    let sum = |q: &[i8]| q.iter().map(|&q| i32::from(q)).sum::<i32>();
+    out.half = [sum(&out.q[..16]), sum(&out.q[16..])];
+    out.sum = out.half[0] + out.half[1];
+    (out.d, out.dsum) = (d, d * out.sum as f32);
+    out.dhalf = out.half.map(|h| d * h as f32);
+}

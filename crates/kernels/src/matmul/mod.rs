@@ -1,0 +1,300 @@
+//! Linear layers: packed weights x rows of activations, in one region for as many layers as share it.
+//!
+//! The work is cut into chunks of (panels of 32 rows, block of tokens) that any thread may take. What an
+//! output is does not depend on the cut: see `int8.rs` and `float.rs` for the order of its sums.
+
+pub mod acts;
+mod float;
+mod int8;
+
+use crate::alloc::Buffer;
+use crate::isa::Isa;
+use crate::pack::layout::PANEL;
+use crate::pack::{Layout, PackedLinear, with_format};
+use crate::pool::Pool;
+use crate::simd::dispatch;
+use acts::Acts;
+use std::cell::RefCell;
+use std::marker::PhantomData;
+
+/// Activations of the quantized rows that a block of tokens may take of the second-level cache.
+const ACT_BYTES: usize = 1 << 20;
+/// Weight bytes of a chunk when few tokens make it a question of memory.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// What a layer multiplies.
+#[derive(Clone, Copy)]
+pub enum Input<'a> {
+    /// Rows of f32, `[n, cols]`: for plain and raw weights.
+    Float(&'a [f32]),
+    /// Quantized rows: for integer weights ([`Layout::is_integer`]).
+    Quant(&'a Acts),
+}
+
+/// One layer to compute: `out = weight[rows] x + bias`, or `out += ...`.
+pub struct Linear<'a> {
+    /// The weights.
+    pub weight: &'a PackedLinear,
+    /// Which of its rows (the first a multiple of 32): all, or one expert's.
+    pub rows: std::ops::Range<usize>,
+    /// The activations.
+    pub input: Input<'a>,
+    /// Added to each row of the result.
+    pub bias: Option<&'a [f32]>,
+    /// Add to `out` what else would replace it.
+    pub add: bool,
+    /// `[n, rows.len()]`.
+    pub out: &'a mut [f32],
+}
+
+impl<'a> Linear<'a> {
+    /// All rows of `weight`, no bias, `out` replaced.
+    pub fn new(weight: &'a PackedLinear, input: Input<'a>, out: &'a mut [f32]) -> Self {
+        Linear { weight, rows: 0..weight.rows(), input, bias: None, add: false, out }
+    }
+
+    fn tokens(&self) -> usize {
+        match self.input {
+            Input::Float(x) => x.len() / self.weight.cols(),
+            Input::Quant(a) => a.rows(),
+        }
+    }
+
+    fn check(&self) {
+        let (w, n) = (self.weight, self.tokens());
+        match self.input {
+            Input::Float(x) => {
+                assert!(!w.layout().is_integer(), "{:?} weights take quantized activations", w.layout());
+                assert_eq!(x.len(), n * w.cols(), "activations of {} columns", w.cols());
+            }
+            Input::Quant(a) => {
+                assert!(w.layout().is_integer(), "{:?} weights take f32 activations", w.layout());
+                assert_eq!(a.cols(), w.cols(), "columns of activations and weights");
+            }
+        }
+        assert!(
+            self.rows.start % PANEL == 0 && self.rows.end <= w.rows() && self.rows.start <= self.rows.end
+        );
+        assert_eq!(self.out.len(), n * self.rows.len(), "outputs of {n} tokens x {} rows", self.rows.len());
+        assert!(self.bias.is_none_or(|b| b.len() == self.rows.len()), "a bias for each row");
+    }
+}
+
+/// Computes all `jobs` in one region of `pool`.
+pub fn linear(pool: &Pool, jobs: &mut [Linear<'_>]) {
+    linear_on(Isa::current(), pool, jobs);
+}
+
+/// As [`linear`], with the kernels of `isa`.
+pub fn linear_on(isa: Isa, pool: &Pool, jobs: &mut [Linear<'_>]) {
+    let panels: usize = jobs.iter().map(|j| j.rows.len().div_ceil(PANEL)).sum();
+    let tasks: Vec<Task<'_>> = jobs.iter_mut().map(|j| Task::new(j, panels, pool.threads())).collect();
+    let chunks = tasks.iter().map(|t| t.chunks).sum();
+    pool.each(chunks, |mut c| {
+        for t in &tasks {
+            if c < t.chunks {
+                return t.chunk(isa, c);
+            }
+            c -= t.chunks;
+        }
+    });
+}
+
+/// A job and how it is cut.
+struct Task<'a> {
+    weight: &'a PackedLinear,
+    input: Input<'a>,
+    bias: Option<&'a [f32]>,
+    add: bool,
+    out: *mut f32,
+    tokens: usize,
+    rows: usize,
+    first_panel: usize,
+    /// Panels and tokens of a chunk.
+    panels: usize,
+    block: usize,
+    chunks: usize,
+}
+
+// SAFETY: `out` is the job's exclusively borrowed slice, of which each chunk writes a part of its own.
+unsafe impl Sync for Task<'_> {}
+
+impl<'a> Task<'a> {
+    fn new(j: &'a mut Linear<'_>, all_panels: usize, threads: usize) -> Task<'a> {
+        j.check();
+        let tokens = j.tokens();
+        let panels = j.rows.len().div_ceil(PANEL);
+        // Enough chunks that a thread which comes late leaves work to the others.
+        let fair = all_panels.div_ceil(threads * 8).max(1);
+        let by_bytes = (CHUNK_BYTES / j.weight.panel_bytes().max(1)).max(1);
+        let per_chunk = if tokens > 16 { 1 } else { fair.min(by_bytes) };
+        let act_bytes = (j.weight.cols() * if j.weight.layout().is_integer() { 2 } else { 4 }).max(1);
+        let block = (ACT_BYTES / act_bytes).clamp(96, 504) / 6 * 6;
+        let chunks = panels.div_ceil(per_chunk) * tokens.div_ceil(block);
+        Task {
+            weight: j.weight,
+            input: j.input,
+            bias: j.bias,
+            add: j.add,
+            out: j.out.as_mut_ptr(),
+            tokens,
+            rows: j.rows.len(),
+            first_panel: j.rows.start / PANEL,
+            panels: per_chunk,
+            block,
+            chunks,
+        }
+    }
+
+    fn chunk(&self, isa: Isa, c: usize) {
+        let across = self.rows.div_ceil(PANEL).div_ceil(self.panels);
+        let from = c / across * self.block;
+        let n = self.block.min(self.tokens - from);
+        let first = c % across * self.panels;
+        let last = (first + self.panels).min(self.rows.div_ceil(PANEL));
+        SCRATCH.with_borrow_mut(|s| {
+            for p in first..last {
+                match self.input {
+                    Input::Quant(a) => self.integer(isa, s, a, p, from, n),
+                    Input::Float(x) => self.float(isa, s, x, p, from, n),
+                }
+                self.store(&s.out, p, from, n);
+            }
+        });
+    }
+
+    fn integer(&self, isa: Isa, s: &mut Scratch, a: &Acts, p: usize, from: usize, n: usize) {
+        s.room(n);
+        let stride = if n > 1 { unit_stride(a) } else { 0 };
+        with_format!(self.weight.layout(), F => {
+            let job = int8::Panel::<F, true> {
+                units: self.weight.panel(self.first_panel + p),
+                offset: self.weight.layout().offset(),
+                acts: a.row(from).as_ptr(),
+                stride,
+                tokens: n,
+                blocks: self.weight.cols() / 32,
+                out: &mut s.out,
+                format: PhantomData,
+            };
+            int8::panel(isa, job, &mut s.bytes);
+        }, ());
+    }
+
+    fn float(&self, isa: Isa, s: &mut Scratch, x: &[f32], p: usize, from: usize, n: usize) {
+        s.room(n);
+        let Scratch { floats, sums, raw, .. } = s;
+        sums[..n * 2 * PANEL].fill(0.0);
+        let panel = self.first_panel + p;
+        let cols = self.weight.cols();
+        match self.weight.layout() {
+            Layout::F32 => self.plain::<float::F32>(isa, self.weight.panel(panel), x, from, n, floats, sums),
+            Layout::F16 => self.plain::<float::F16>(isa, self.weight.panel(panel), x, from, n, floats, sums),
+            Layout::BF16 => {
+                self.plain::<float::BF16>(isa, self.weight.panel(panel), x, from, n, floats, sums)
+            }
+            _ => {
+                unpack_panel(self.weight, panel, raw);
+                let bytes = bytes_of(&raw[..cols * PANEL]);
+                self.plain::<float::F32>(isa, bytes, x, from, n, floats, sums);
+            }
+        }
+        for (out, sums) in s.out.chunks_exact_mut(PANEL).zip(s.sums[..n * 2 * PANEL].chunks_exact(2 * PANEL))
+        {
+            for (i, o) in out.iter_mut().enumerate() {
+                *o = sums[i] + sums[PANEL + i];
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // the fields of the kernel
+    fn plain<P: float::Plain>(
+        &self,
+        isa: Isa,
+        weights: &[u8],
+        x: &[f32],
+        from: usize,
+        n: usize,
+        scratch: &mut [f32],
+        sums: &mut [f32],
+    ) {
+        let cols = self.weight.cols();
+        let x = x[from * cols..(from + n) * cols].as_ptr();
+        let format = PhantomData::<P>;
+        dispatch(isa, float::Panel { weights, x, stride: cols, tokens: n, cols, scratch, sums, format });
+    }
+
+    /// Panel `p`'s results of tokens `from..from + n` to where they belong.
+    fn store(&self, results: &[f32], p: usize, from: usize, n: usize) {
+        let row = p * PANEL;
+        let width = PANEL.min(self.rows - row);
+        for (t, r) in results.chunks_exact(PANEL).take(n).enumerate() {
+            // SAFETY: token and rows lie in `out`, and no other chunk writes them.
+            let out = unsafe {
+                let at = self.out.add((from + t) * self.rows + row);
+                std::slice::from_raw_parts_mut(at, width)
+            };
+            for (i, o) in out.iter_mut().enumerate() {
+                let v = r[i] + self.bias.map_or(0.0, |b| b[row + i]);
+                *o = if self.add { *o + v } else { v };
+            }
+        }
+    }
+}
+
+/// Blocks from one row of activations to the next.
+fn unit_stride(a: &Acts) -> usize {
+    a.cols() / 32 + 1
+}
+
+/// A raw panel as `[cols][32]` f32.
+fn unpack_panel(w: &PackedLinear, panel: usize, to: &mut Vec<f32>) {
+    let cols = w.cols();
+    to.resize(cols * (PANEL + 1), 0.0);
+    let (to, row) = to.split_at_mut(cols * PANEL);
+    to.fill(0.0);
+    for r in 0..PANEL {
+        if let Some(bytes) = w.raw_row(panel * PANEL + r) {
+            w.dtype().unpack_row(bytes, row);
+            for (k, &x) in row.iter().enumerate() {
+                to[k * PANEL + r] = x;
+            }
+        }
+    }
+}
+
+fn bytes_of(x: &[f32]) -> &[u8] {
+    // SAFETY: f32 are plain bytes.
+    unsafe { std::slice::from_raw_parts(x.as_ptr().cast(), size_of_val(x)) }
+}
+
+/// What a thread keeps for its tiles.
+struct Scratch {
+    bytes: Buffer<u8>,
+    floats: Buffer<f32>,
+    out: Buffer<f32>,
+    sums: Buffer<f32>,
+    raw: Vec<f32>,
+}
+
+impl Scratch {
+    fn room(&mut self, tokens: usize) {
+        if self.out.len() < tokens * PANEL {
+            self.out = Buffer::zeroed(tokens.next_power_of_two() * PANEL);
+            self.sums = Buffer::zeroed(tokens.next_power_of_two() * 2 * PANEL);
+        }
+    }
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
+        bytes: Buffer::zeroed(int8::SCRATCH),
+        floats: Buffer::zeroed(float::SCRATCH),
+        out: Buffer::zeroed(8 * PANEL),
+        sums: Buffer::zeroed(16 * PANEL),
+        raw: Vec::new(),
+    });
+}
+
+#[cfg(test)]
+mod tests;
