@@ -33,6 +33,11 @@ pub struct Span {
     /// `blocks[p / block_size] * block_size + p % block_size`. Covers every position up to the last
     /// of this run.
     pub blocks: Vec<u32>,
+    /// Tokens of the sequence that are known so far (prompt and answer), whether computed or not.
+    /// Only rope scalings that depend on the length in use (dynamic, longrope) look at it: when
+    /// [`crate::Spec::rope_regime`] of it changes, what the cache holds of the sequence was rotated
+    /// otherwise and has to be computed again.
+    pub length: usize,
     /// State line of a recurrent layer that this sequence owns (unused by attention).
     pub state: u32,
 }

@@ -1,5 +1,27 @@
-//! What a model is and how it runs: `Spec`, `Decoder`, `Backend`.
+//! What a model is and how it runs: a path becomes a [`Checkpoint`], its [`Spec`], and a [`Decoder`] on
+//! a [`Backend`].
 
+mod arch;
+mod backend;
 mod batch;
+mod candle;
+mod checkpoint;
+mod decoder;
+mod error;
+mod hparam_keys;
+mod hparams;
+mod load;
+mod rope;
+mod rope_hparams;
+mod spec;
+mod tensors;
 
+pub use arch::supported;
+pub use backend::{Backend, LogitShape};
 pub use batch::{Batch, CacheShape, Model, Span};
+pub use candle::CandleBackend;
+pub use checkpoint::Checkpoint;
+pub use decoder::Decoder;
+pub use error::{Error, Result};
+pub use rope::{Rope, Rotation, Scaling, Yarn};
+pub use spec::{Act, Attn, Ffn, Layer, Mixer, Norm, NormKind, Norms, Spec};

@@ -1,0 +1,269 @@
+//! The architectures: each a function that says how it differs from llama, and a row of [`ARCHS`].
+//!
+//! Nothing outside this file asks which architecture it is running.
+
+use crate::hparams::Hparams;
+use crate::rope::Rope;
+use crate::rope_hparams::rope;
+use crate::spec::{Act, Attn, Ffn, Layer, Mixer, Norm, NormKind, Norms, Spec};
+use crate::{Error, Result};
+
+/// A row of the table: what an architecture is called, and what the loader has to know of its files.
+pub struct Arch {
+    /// GGUF's `general.architecture`.
+    pub gguf: &'static str,
+    /// Class names in config.json's `architectures`.
+    pub classes: &'static [&'static str],
+    /// What people call the models.
+    pub title: &'static str,
+    /// Hyperparameters to spec.
+    pub build: fn(&Hparams) -> Result<Spec>,
+    /// Where config.json's parameter names differ from llama's: `(their suffix, GGUF's)`.
+    pub names: &'static [(&'static str, &'static str)],
+    /// The Hub's files hold norm weights less one (GGUF's hold them whole).
+    pub norm_less_one: bool,
+    /// GGUF's files pair neighbours in the rotary embedding, so their q and k rows are permuted.
+    pub gguf_interleaved: bool,
+}
+
+/// Gemma 2 calls the norm after attention what llama calls the one before the feed-forward.
+const FOUR_NORMS: &[(&str, &str)] = &[
+    ("post_attention_layernorm", "post_attention_norm"),
+    ("pre_feedforward_layernorm", "ffn_norm"),
+    ("post_feedforward_layernorm", "post_ffw_norm"),
+];
+
+const fn row(
+    gguf: &'static str,
+    classes: &'static [&'static str],
+    title: &'static str,
+    build: fn(&Hparams) -> Result<Spec>,
+) -> Arch {
+    Arch { gguf, classes, title, build, names: &[], norm_less_one: false, gguf_interleaved: false }
+}
+
+/// Every supported architecture.
+pub const ARCHS: &[Arch] = &[
+    Arch { gguf_interleaved: true, ..row("llama", &["LlamaForCausalLM", "LLaMAForCausalLM"], "Llama", llama) },
+    Arch { gguf_interleaved: true, ..row("mistral", &["MistralForCausalLM"], "Mistral", mistral) },
+    row("qwen2", &["Qwen2ForCausalLM"], "Qwen 2 and 2.5", qwen2),
+    row("qwen3", &["Qwen3ForCausalLM"], "Qwen 3", qwen3),
+    row("phi3", &["Phi3ForCausalLM"], "Phi-3, 3.5 and 4", phi3),
+    Arch { gguf_interleaved: true, ..row("granite", &["GraniteForCausalLM"], "Granite 3", granite) },
+    Arch {
+        names: FOUR_NORMS,
+        norm_less_one: true,
+        ..row("gemma2", &["Gemma2ForCausalLM"], "Gemma 2", gemma2)
+    },
+];
+
+/// What stands in the way of architectures that people ask for: `(name or its beginning, why)`.
+const NOT_YET: &[(&str, &str)] = &[
+    ("GraniteMoeHybrid", "its Mamba-2 layers and its experts are not built yet"),
+    ("granitehybrid", "its Mamba-2 layers and its experts are not built yet"),
+    ("GraniteMoe", "its experts are not built yet"),
+    ("Mixtral", "its experts are not built yet"),
+    ("Qwen2Moe", "its experts are not built yet"),
+    ("Qwen3Moe", "its experts are not built yet"),
+    ("Mamba", "its recurrent layers are not built yet"),
+    ("NemotronH", "its Mamba-2 layers are not built yet"),
+    ("Deepseek", "its latent attention and its experts are not built yet"),
+    ("GptOss", "its experts and attention sinks are not built yet"),
+    ("Bert", "encoders are not built yet"),
+];
+
+/// The row for a name found in `file`, by GGUF name or class name.
+pub fn find(file: &str, name: &str) -> Result<&'static Arch> {
+    let known = |a: &&Arch| a.gguf == name || a.classes.contains(&name);
+    ARCHS.iter().find(known).ok_or_else(|| Error::Architecture {
+        file: file.to_string(),
+        name: name.to_string(),
+        why: reason(name),
+        supported: ARCHS.iter().map(|a| a.title).collect::<Vec<_>>().join(", "),
+    })
+}
+
+fn reason(name: &str) -> Option<String> {
+    let listed = NOT_YET.iter().find(|(start, _)| name.starts_with(start)).map(|(_, why)| why.to_string());
+    let multimodal = name.ends_with("ForConditionalGeneration");
+    listed.or_else(|| multimodal.then(|| "models that take images or sound are not built yet".to_string()))
+}
+
+fn llama(h: &Hparams) -> Result<Spec> {
+    Spec::llama(h, "llama")
+}
+
+/// Llama with a window.
+fn mistral(h: &Hparams) -> Result<Spec> {
+    let mut s = Spec::llama(h, "mistral")?;
+    let window = h.opt_count("attention.sliding_window")?.filter(|&w| w > 0);
+    s.each_attn(|_, a| a.window = window);
+    Ok(s)
+}
+
+/// Llama with a window in the upper layers, if at all.
+fn qwen2(h: &Hparams) -> Result<Spec> {
+    let mut s = Spec::llama(h, "qwen2")?;
+    let window = h.opt_count("attention.sliding_window")?.filter(|&w| w > 0);
+    let used = h.opt_bool("use_sliding_window")?.unwrap_or(h.is_gguf());
+    let first = h.opt_count("max_window_layers")?.unwrap_or(28);
+    let layers = windowed_layers(h, s.layers.len(), |i| i >= first)?;
+    s.each_attn(|i, a| a.window = window.filter(|_| used && layers[i]));
+    Ok(s)
+}
+
+/// Qwen 2 with normalised queries and keys.
+fn qwen3(h: &Hparams) -> Result<Spec> {
+    let mut s = Spec { arch: "qwen3", ..qwen2(h)? };
+    s.each_attn(|_, a| a.qk_norm = true);
+    Ok(s)
+}
+
+/// Llama with fused projections (the loader splits them), a window and longrope.
+fn phi3(h: &Hparams) -> Result<Spec> {
+    let mut s = Spec::llama(h, "phi3")?;
+    let window = h.opt_count("attention.sliding_window")?.filter(|&w| w > 0);
+    s.each_attn(|_, a| a.window = window);
+    Ok(s)
+}
+
+/// Llama with four multipliers (the attention one is read by [`Spec::llama`]).
+fn granite(h: &Hparams) -> Result<Spec> {
+    let mut s = Spec::llama(h, "granite")?;
+    s.embed_scale = h.opt_f32("embedding_scale")?.unwrap_or(1.0);
+    s.logit_scale = 1.0 / h.opt_positive("logit_scale")?.unwrap_or(1.0);
+    let residual = h.opt_f32("residual_scale")?.unwrap_or(1.0);
+    s.layers.iter_mut().for_each(|l| l.residual_scale = residual);
+    Ok(s)
+}
+
+/// Llama with softcaps, four norms, every other layer windowed, GELU and scaled embeddings.
+fn gemma2(h: &Hparams) -> Result<Spec> {
+    let mut s = Spec::llama(h, "gemma2")?;
+    if h.opt_bool("use_bidirectional_attention")? == Some(true) {
+        return Err(h.bad("use_bidirectional_attention", "true", "false: only causal attention is built"));
+    }
+    s.tied = if h.is_gguf() { None } else { Some(h.opt_bool("tie_word_embeddings")?.unwrap_or(true)) };
+    s.embed_scale = (s.dim as f32).sqrt();
+    s.logit_softcap = h.opt_positive("final_logit_softcapping")?.or(Some(30.0));
+    let softcap = h.opt_positive("attn_logit_softcapping")?.or(Some(50.0));
+    let window = h.opt_count("attention.sliding_window")?.filter(|&w| w > 0);
+    let scalar = h.opt_positive("query_pre_attn_scalar")?.or(gemma2_scalar(&s)).map(|n| 1.0 / n.sqrt());
+    let layers = windowed_layers(h, s.layers.len(), |i| i % 2 == 0)?;
+    s.each_attn(|i, a| {
+        a.softcap = softcap;
+        a.window = window.filter(|_| layers[i]);
+        a.scale = scalar.unwrap_or(a.scale);
+    });
+    for layer in &mut s.layers {
+        layer.norms = Norms::BOTH;
+        let Ffn::Glu { act, .. } = &mut layer.ffn;
+        *act = activation(h, Act::GeluTanh)?;
+    }
+    Ok(s)
+}
+
+/// A GGUF does not carry `query_pre_attn_scalar`; of the published sizes only the 27B (46 layers)
+/// scales by its width per head rather than by the head's.
+fn gemma2_scalar(s: &Spec) -> Option<f32> {
+    let Mixer::Attn(a) = &s.layers[0].mixer;
+    Some(if s.layers.len() == 46 { s.dim / a.n_heads } else { a.head_dim } as f32)
+}
+
+/// Which layers have the window: as `layer_types` lists them, else as the architecture's rule says.
+fn windowed_layers(h: &Hparams, n: usize, rule: impl Fn(usize) -> bool) -> Result<Vec<bool>> {
+    let Some(types) = h.opt_strs("layer_types")? else { return Ok((0..n).map(rule).collect()) };
+    if types.len() != n {
+        return Err(h.bad("layer_types", format!("{} entries", types.len()), format!("one for each of {n} layers")));
+    }
+    let windowed = |t: &String| match t.as_str() {
+        "sliding_attention" => Ok(true),
+        "full_attention" => Ok(false),
+        other => Err(h.bad("layer_types", other, "sliding_attention or full_attention")),
+    };
+    types.iter().map(windowed).collect()
+}
+
+/// The activation that the file names, or the architecture's own.
+fn activation(h: &Hparams, default: Act) -> Result<Act> {
+    match h.opt_str("hidden_act")?.as_deref() {
+        None => Ok(default),
+        Some("silu" | "swish") => Ok(Act::Silu),
+        Some("gelu") => Ok(Act::Gelu),
+        Some("gelu_pytorch_tanh" | "gelu_new" | "gelu_fast") => Ok(Act::GeluTanh),
+        Some("relu") => Ok(Act::Relu),
+        Some(other) => Err(h.bad("hidden_act", other, "silu, gelu, gelu_pytorch_tanh or relu")),
+    }
+}
+
+impl Spec {
+    /// What most architectures share: pre-norm layers of grouped attention with rotary embeddings and
+    /// a gated feed-forward.
+    pub(crate) fn llama(h: &Hparams, arch: &'static str) -> Result<Spec> {
+        let dim = h.dim("embedding_length")?;
+        h.shown_by_tensors(&["attention_bias", "mlp_bias", "lm_head_bias"]);
+        let attn = attention(h, dim)?;
+        let rope = rope(h, attn.head_dim)?;
+        let layer = Layer {
+            mixer: Mixer::Attn(attn),
+            ffn: Ffn::Glu { dim: h.dim("feed_forward_length")?, act: activation(h, Act::Silu)? },
+            norms: Norms::PRE,
+            parallel: false,
+            residual_scale: 1.0,
+        };
+        let eps = h.opt_positive("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-6);
+        let tied = h.opt_bool("tie_word_embeddings")?.unwrap_or(false);
+        Ok(Spec {
+            arch,
+            dim,
+            vocab: h.dim("vocab_size")?,
+            context: h.usize("context_length")?,
+            embed_scale: 1.0,
+            logit_scale: 1.0,
+            logit_softcap: None,
+            norm: Norm { kind: NormKind::Rms, eps },
+            tied: if h.is_gguf() { None } else { Some(tied) },
+            ropes: vec![rope],
+            layers: vec![layer; h.layers()?],
+        })
+    }
+
+    fn each_attn(&mut self, mut change: impl FnMut(usize, &mut Attn)) {
+        for (i, layer) in self.layers.iter_mut().enumerate() {
+            let Mixer::Attn(attn) = &mut layer.mixer;
+            change(i, attn);
+        }
+    }
+}
+
+fn attention(h: &Hparams, dim: usize) -> Result<Attn> {
+    let n_heads = h.dim("attention.head_count")?;
+    let n_kv_heads = match h.opt_usize("attention.head_count_kv")? {
+        Some(n) if n_heads % n == 0 => n,
+        Some(n) => return Err(h.bad("attention.head_count_kv", n, format!("a divisor of the {n_heads} heads"))),
+        None => n_heads,
+    };
+    let head_dim = match h.opt_usize("attention.key_length")? {
+        Some(n) => n,
+        None if dim % n_heads == 0 => dim / n_heads,
+        None => return Err(h.bad("attention.head_count", n_heads, format!("a divisor of the width {dim}"))),
+    };
+    if n_heads.checked_mul(head_dim).is_none_or(|n| n > 1 << 30) {
+        return Err(h.bad("attention.key_length", head_dim, "heads of a size that can be"));
+    }
+    if h.opt_usize("attention.value_length")?.is_some_and(|n| n != head_dim) {
+        return Err(h.bad("attention.value_length", "another length than the keys'", head_dim));
+    }
+    let scale = h.opt_positive("attention.scale")?.unwrap_or((head_dim as f32).powf(-0.5));
+    Ok(Attn { n_heads, n_kv_heads, head_dim, scale, window: None, softcap: None, rope: Some(0), qk_norm: false })
+}
+
+/// The names that [`find`] understands, for tables: title, GGUF name, class names.
+pub fn supported() -> impl Iterator<Item = (&'static str, &'static str, &'static [&'static str])> {
+    ARCHS.iter().map(|a| (a.title, a.gguf, a.classes))
+}
+
+/// Marks a rope as pairing neighbours, for files that hold permuted rows.
+pub(crate) fn interleave(ropes: &mut [Rope]) {
+    ropes.iter_mut().for_each(|r| r.interleaved = true);
+}

@@ -1,0 +1,238 @@
+//! A model on disk: opens the path, finds out which architecture it is, and reads its [`Spec`].
+//!
+//! The first room of this crate that a path enters; `load.rs` goes on from here with the weights.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use weights::{Array, Gguf, Safetensors, read_json};
+
+use crate::arch::{self, Arch};
+use crate::hparams::Hparams;
+use crate::spec::Spec;
+use crate::tensors::Tensors;
+use crate::{Error, Result};
+
+/// No side file of a model is larger.
+const MAX_CONFIG: u64 = 64 << 20;
+
+/// A model on disk, opened and named, its weights not yet touched.
+pub struct Checkpoint {
+    /// The folder or the GGUF file.
+    pub path: PathBuf,
+    arch: &'static Arch,
+    files: Files,
+}
+
+enum Files {
+    Gguf(Box<Gguf>),
+    Folder { config: Value, weights: Option<Safetensors> },
+}
+
+impl Checkpoint {
+    /// Opens a folder as the Hub has it (config.json and safetensors, or one GGUF), or a `.gguf` file.
+    ///
+    /// # Errors
+    /// Whatever keeps the path from being a supported model, by name.
+    pub fn open(path: &Path) -> Result<Checkpoint> {
+        let path = &find_model(path)?;
+        if !path.is_dir() {
+            return Checkpoint::open_gguf(path);
+        }
+        let mut checkpoint = Checkpoint::open_config(&path.join("config.json"))?;
+        if let Files::Folder { weights, .. } = &mut checkpoint.files {
+            *weights = Some(Safetensors::open_folder(path)?);
+        }
+        Ok(Checkpoint { path: path.clone(), ..checkpoint })
+    }
+
+    fn open_gguf(path: &Path) -> Result<Checkpoint> {
+        let gguf = Gguf::open(path)?;
+        let arch = arch::find(&path.display().to_string(), gguf.architecture()?)?;
+        Ok(Checkpoint { path: path.to_path_buf(), arch, files: Files::Gguf(Box::new(gguf)) })
+    }
+
+    /// Opens a config.json alone: enough for [`Checkpoint::spec`], not for loading.
+    pub fn open_config(file: &Path) -> Result<Checkpoint> {
+        let config = read_json(file, MAX_CONFIG)?;
+        let name = architecture(file, &config)?;
+        let arch = arch::find(&file.display().to_string(), &name)?;
+        refuse_quantized(file, &name, &config)?;
+        let files = Files::Folder { config, weights: None };
+        Ok(Checkpoint { path: file.to_path_buf(), arch, files })
+    }
+
+    /// The GGUF, if it is one: its metadata holds the tokenizer and the template.
+    pub fn gguf(&self) -> Option<&Gguf> {
+        match &self.files {
+            Files::Gguf(gguf) => Some(gguf),
+            Files::Folder { .. } => None,
+        }
+    }
+
+    /// The parsed config.json, if it is a folder.
+    pub fn config(&self) -> Option<&Value> {
+        match &self.files {
+            Files::Gguf(_) => None,
+            Files::Folder { config, .. } => Some(config),
+        }
+    }
+
+    /// The files that hold the weights.
+    pub fn weight_files(&self) -> &[PathBuf] {
+        match &self.files {
+            Files::Gguf(gguf) => &gguf.files,
+            Files::Folder { weights: Some(weights), .. } => &weights.files,
+            Files::Folder { weights: None, .. } => &[],
+        }
+    }
+
+    /// Every stored tensor as `(GGUF name, type name, shape)`, for `show`.
+    pub fn tensors(&self) -> impl Iterator<Item = &weights::Tensor> {
+        let map = match &self.files {
+            Files::Gguf(gguf) => Some(&gguf.tensors),
+            Files::Folder { weights, .. } => weights.as_ref().map(|w| &w.tensors),
+        };
+        map.into_iter().flat_map(|m| m.values())
+    }
+
+    /// What the model is.
+    ///
+    /// # Errors
+    /// A hyperparameter that is missing, impossible, or that nothing here reads.
+    pub fn spec(&self) -> Result<Spec> {
+        let hparams = self.hparams();
+        let mut spec = (self.arch.build)(&hparams)?;
+        if hparams.is_gguf() && self.arch.gguf_interleaved {
+            arch::interleave(&mut spec.ropes);
+        }
+        hparams.finish()?;
+        Ok(spec)
+    }
+
+    fn hparams(&self) -> Hparams {
+        match &self.files {
+            Files::Gguf(gguf) => gguf_hparams(gguf, self.arch),
+            Files::Folder { config, .. } => {
+                let file = if self.path.is_dir() { self.path.join("config.json") } else { self.path.clone() };
+                let class = architecture(&file, config).unwrap_or_default();
+                Hparams::from_config(&file, &class, config)
+            }
+        }
+    }
+
+    /// Whether norm weights lie in the file less one.
+    pub(crate) fn norm_less_one(&self) -> bool {
+        self.arch.norm_less_one && self.gguf().is_none()
+    }
+
+    /// The tensors under GGUF's names. A name that no row translates stays as it is, and is refused as
+    /// unread later unless it is known to be harmless.
+    pub(crate) fn named_tensors(&self) -> Tensors {
+        let (map, unreadable) = match &self.files {
+            Files::Gguf(gguf) => (gguf.tensors.clone(), gguf.unreadable.clone()),
+            Files::Folder { weights: None, .. } => Default::default(),
+            Files::Folder { weights: Some(weights), .. } => {
+                let rename = |hub: &String| {
+                    weights::gguf_name(hub, self.arch.names).unwrap_or_else(|| hub.clone())
+                };
+                (
+                    weights.tensors.iter().map(|(name, tensor)| (rename(name), tensor.clone())).collect(),
+                    weights.unreadable.iter().map(|(name, tensor)| (rename(name), tensor.clone())).collect(),
+                )
+            }
+        };
+        Tensors::new(self.path.display().to_string(), self.arch.gguf, map, unreadable)
+    }
+}
+
+/// A folder without config.json that holds one GGUF stands for that file.
+fn find_model(path: &Path) -> Result<PathBuf> {
+    let folder = |found: String, expected: &str| Error::Folder {
+        path: path.display().to_string(),
+        found,
+        expected: expected.to_string(),
+    };
+    if !path.exists() {
+        return Err(folder("nothing".into(), "a model folder or a .gguf file; `influence list` shows those here"));
+    }
+    if !path.is_dir() || path.join("config.json").exists() {
+        return Ok(path.to_path_buf());
+    }
+    let mut ggufs = first_ggufs(path);
+    match ggufs.len() {
+        1 => Ok(ggufs.remove(0)),
+        0 => Err(folder("neither config.json nor a .gguf file".into(), "a model folder as the Hub has it")),
+        n => {
+            let names: Vec<_> = ggufs.iter().filter_map(|p| p.file_name()?.to_str()).collect();
+            Err(folder(format!("{n} models: {}", names.join(", ")), "one; name the file that is wanted"))
+        }
+    }
+}
+
+/// The GGUF files of a folder, of split ones the first.
+fn first_ggufs(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let later_part = |name: &str| name.contains("-of-") && !name.contains("-00001-of-");
+    let model = |path: &PathBuf| {
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        name.ends_with(".gguf") && !later_part(name) && !name.starts_with("mmproj")
+    };
+    let mut paths: Vec<PathBuf> = entries.map(|e| e.path()).filter(model).collect();
+    paths.sort();
+    paths
+}
+
+/// The class that config.json names.
+fn architecture(file: &Path, config: &Value) -> Result<String> {
+    let class = config.get("architectures").and_then(|a| a.get(0)).and_then(Value::as_str);
+    let kind = config.get("model_type").and_then(Value::as_str);
+    class.or(kind).map(str::to_string).ok_or_else(|| Error::Hparam {
+        file: file.display().to_string(),
+        arch: "unnamed architecture".into(),
+        key: "architectures".into(),
+        found: config.get("architectures").map_or("nothing".into(), Value::to_string),
+        expected: "a list with the model's class name, such as [\"LlamaForCausalLM\"]".into(),
+    })
+}
+
+/// Weights packed by another program's quantization must not be read as plain numbers.
+fn refuse_quantized(file: &Path, arch: &str, config: &Value) -> Result<()> {
+    let Some(quantization) = config.get("quantization_config").filter(|q| !q.is_null()) else { return Ok(()) };
+    let method = quantization.get("quant_method").or_else(|| quantization.get("quant_algo"));
+    Err(Error::Hparam {
+        file: file.display().to_string(),
+        arch: arch.to_string(),
+        key: "quantization_config.quant_method".into(),
+        found: method.map_or_else(|| quantization.to_string(), Value::to_string),
+        expected: "none: take the model's unquantized safetensors or a GGUF of it".into(),
+    })
+}
+
+/// GGUF metadata under the architecture's prefix, as plain values.
+fn gguf_hparams(gguf: &Gguf, arch: &Arch) -> Hparams {
+    let prefix = format!("{}.", arch.gguf);
+    let own = |(key, value): (&str, &weights::Value)| Some((key.strip_prefix(&prefix)?.to_string(), plain(value)));
+    let mut fields: BTreeMap<String, Value> = gguf.metadata.iter().filter_map(own).collect();
+    // Older files leave the vocabulary's size to the embedding's shape.
+    if let Some(table) = gguf.tensors.get("token_embd.weight").filter(|_| !fields.contains_key("vocab_size")) {
+        fields.insert("vocab_size".into(), table.shape[0].into());
+    }
+    Hparams::from_gguf(&gguf.path, arch.gguf, fields)
+}
+
+fn plain(value: &weights::Value) -> Value {
+    match value {
+        weights::Value::Bool(b) => (*b).into(),
+        weights::Value::Unsigned(n) => (*n).into(),
+        weights::Value::Signed(n) => (*n).into(),
+        weights::Value::Float(f) => (*f).into(),
+        weights::Value::String(s) => s.as_str().into(),
+        weights::Value::Array(array) => list(array),
+    }
+}
+
+fn list(array: &Array) -> Value {
+    (0..array.len()).filter_map(|i| array.get(i)).map(|v| plain(&v)).collect()
+}

@@ -1,0 +1,220 @@
+//! The hyperparameters of a file, under one name each, whatever file they came from.
+//!
+//! GGUF metadata and config.json are read into the same flat map; `arch.rs` asks by GGUF's key and
+//! [`KEYS`] says how config.json spells it. What nobody asked for is an error ([`Hparams::finish`]):
+//! that is what catches a forgotten multiplier.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::hparam_keys::{IGNORED, KEYS, NEUTRAL};
+use crate::{Error, Result};
+
+/// No model has more layers; a file that says so is broken.
+const MAX_LAYERS: usize = 10_000;
+/// Bound on any width, so that products of two stay far from overflow.
+const MAX_DIM: usize = 1 << 30;
+
+/// The hyperparameters of one model, and which of them were read.
+#[derive(Debug)]
+pub struct Hparams {
+    file: String,
+    arch: String,
+    gguf: bool,
+    fields: BTreeMap<String, Value>,
+    read: RefCell<BTreeSet<String>>,
+}
+
+impl Hparams {
+    /// From a parsed config.json. Objects inside are flattened to dotted keys; nulls are absent.
+    pub fn from_config(file: &Path, arch: &str, config: &Value) -> Hparams {
+        let mut fields = BTreeMap::new();
+        flatten("", config, &mut fields);
+        Hparams::new(file, arch, false, fields)
+    }
+
+    /// From a GGUF's metadata: the keys under `arch.`, without the prefix.
+    pub fn from_gguf(file: &Path, arch: &str, fields: BTreeMap<String, Value>) -> Hparams {
+        Hparams::new(file, arch, true, fields)
+    }
+
+    fn new(file: &Path, arch: &str, gguf: bool, fields: BTreeMap<String, Value>) -> Hparams {
+        let (file, arch) = (file.display().to_string(), arch.to_string());
+        Hparams { file, arch, gguf, fields, read: RefCell::default() }
+    }
+
+    /// Whether the file is a GGUF, whose conventions differ from the Hub's.
+    pub fn is_gguf(&self) -> bool {
+        self.gguf
+    }
+
+    /// The spellings of `key` in this file, best first.
+    fn spellings(&self, key: &str) -> Vec<&str> {
+        match KEYS.iter().find(|(canonical, _)| *canonical == key) {
+            Some((_, names)) if !self.gguf => names.to_vec(),
+            _ if self.gguf => vec![KEYS.iter().find(|(k, _)| *k == key).map_or("", |(k, _)| k)],
+            _ => vec![],
+        }
+    }
+
+    /// The value under the first spelling that is present; all spellings count as read.
+    fn value(&self, key: &str) -> Option<(&str, &Value)> {
+        debug_assert!(KEYS.iter().any(|(k, _)| *k == key), "{key} has no row in KEYS");
+        let mut found = None;
+        for name in self.spellings(key) {
+            if let Some((name, value)) = self.fields.get_key_value(name) {
+                self.read.borrow_mut().insert(name.clone());
+                found = found.or(Some((name.as_str(), value)));
+            }
+        }
+        found
+    }
+
+    /// How the file spells `key`, for error messages.
+    fn spelled(&self, key: &str) -> String {
+        let spellings = self.spellings(key);
+        let present = spellings.iter().find(|name| self.fields.contains_key(**name));
+        let first = present.or(spellings.first()).map_or(key, |n| *n).to_string();
+        if self.gguf { format!("{}.{first}", self.arch) } else { first }
+    }
+
+    /// An error about `key`.
+    pub fn bad(&self, key: &str, found: impl ToString, expected: impl ToString) -> Error {
+        let (found, expected) = (found.to_string(), expected.to_string());
+        Error::Hparam { file: self.file.clone(), arch: self.arch.clone(), key: self.spelled(key), found, expected }
+    }
+
+    fn missing(&self, key: &str, expected: &str) -> Error {
+        self.bad(key, "nothing", expected)
+    }
+
+    fn parsed<T>(&self, key: &str, expected: &str, parse: impl Fn(&Value) -> Option<T>) -> Result<Option<T>> {
+        let Some((_, value)) = self.value(key) else { return Ok(None) };
+        match parse(value) {
+            Some(parsed) => Ok(Some(parsed)),
+            None => Err(self.bad(key, brief(value), expected)),
+        }
+    }
+
+    /// A whole number of at least one, if present.
+    pub fn opt_usize(&self, key: &str) -> Result<Option<usize>> {
+        self.parsed(key, "a whole number of at least 1", |v| whole(v).filter(|&n| n > 0))
+    }
+
+    /// A whole number of at least one.
+    pub fn usize(&self, key: &str) -> Result<usize> {
+        self.opt_usize(key)?.ok_or_else(|| self.missing(key, "a whole number of at least 1"))
+    }
+
+    /// A width: a whole number small enough that products of two do not overflow.
+    pub fn dim(&self, key: &str) -> Result<usize> {
+        let n = self.usize(key)?;
+        if n > MAX_DIM { Err(self.bad(key, n, format!("at most {MAX_DIM}"))) } else { Ok(n) }
+    }
+
+    /// The number of layers.
+    pub fn layers(&self) -> Result<usize> {
+        let n = self.usize("block_count")?;
+        if n > MAX_LAYERS { Err(self.bad("block_count", n, format!("at most {MAX_LAYERS}"))) } else { Ok(n) }
+    }
+
+    /// A whole number that may be zero, if present.
+    pub fn opt_count(&self, key: &str) -> Result<Option<usize>> {
+        self.parsed(key, "a whole number", whole)
+    }
+
+    /// A finite number, if present.
+    pub fn opt_f32(&self, key: &str) -> Result<Option<f32>> {
+        self.parsed(key, "a finite number", |v| v.as_f64().map(|f| f as f32).filter(|f| f.is_finite()))
+    }
+
+    /// A finite number over zero, if present.
+    pub fn opt_positive(&self, key: &str) -> Result<Option<f32>> {
+        match self.opt_f32(key)? {
+            Some(f) if f <= 0.0 => Err(self.bad(key, f, "a number over 0")),
+            other => Ok(other),
+        }
+    }
+
+    /// A finite number over zero.
+    pub fn positive(&self, key: &str) -> Result<f32> {
+        self.opt_positive(key)?.ok_or_else(|| self.missing(key, "a number over 0"))
+    }
+
+    /// A truth value, if present.
+    pub fn opt_bool(&self, key: &str) -> Result<Option<bool>> {
+        self.parsed(key, "true or false", Value::as_bool)
+    }
+
+    /// A word, if present.
+    pub fn opt_str(&self, key: &str) -> Result<Option<String>> {
+        self.parsed(key, "a string", |v| v.as_str().map(str::to_string))
+    }
+
+    /// A list of finite numbers, if present.
+    pub fn opt_f32s(&self, key: &str) -> Result<Option<Vec<f32>>> {
+        let number = |v: &Value| v.as_f64().map(|f| f as f32).filter(|f| f.is_finite());
+        self.parsed(key, "a list of finite numbers", |v| v.as_array()?.iter().map(number).collect())
+    }
+
+    /// A list of words, if present.
+    pub fn opt_strs(&self, key: &str) -> Result<Option<Vec<String>>> {
+        let word = |v: &Value| v.as_str().map(str::to_string);
+        self.parsed(key, "a list of strings", |v| v.as_array()?.iter().map(word).collect())
+    }
+
+    /// Marks `key` as read because the file's tensors show what it says.
+    pub fn shown_by_tensors(&self, keys: &[&str]) {
+        for key in keys {
+            self.value(key);
+        }
+    }
+
+    /// An error if the file says something that nobody asked about.
+    pub fn finish(&self) -> Result<()> {
+        let read = self.read.borrow();
+        let unread = self.fields.iter().filter(|(k, v)| !read.contains(*k) && !self.ignored(k, v));
+        let keys: Vec<String> = unread.map(|(k, v)| format!("{k} = {}", brief(v))).collect();
+        if keys.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Unread { file: self.file.clone(), arch: self.arch.clone(), keys: keys.join(", ") })
+    }
+
+    fn ignored(&self, key: &str, value: &Value) -> bool {
+        if self.gguf {
+            return false;
+        }
+        let under = |name: &&&str| key.strip_prefix(**name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let neutral = NEUTRAL.iter().any(|(name, at)| *name == key && value.as_f64() == Some(*at));
+        neutral || IGNORED.iter().any(|name| under(&name))
+    }
+}
+
+fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                flatten(&path, value, into);
+            }
+        }
+        Value::Null => {}
+        other => drop(into.insert(prefix.to_string(), other.clone())),
+    }
+}
+
+fn whole(value: &Value) -> Option<usize> {
+    // A float that is whole (64.0) is how some exporters write counts.
+    let float = || value.as_f64().filter(|f| f.fract() == 0.0 && *f >= 0.0 && *f < 9e15).map(|f| f as usize);
+    value.as_u64().and_then(|n| usize::try_from(n).ok()).or_else(float)
+}
+
+/// A value short enough for an error message.
+fn brief(value: &Value) -> String {
+    let text = value.to_string();
+    if text.chars().count() <= 60 { text } else { format!("{}...", text.chars().take(57).collect::<String>()) }
+}

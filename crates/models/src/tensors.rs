@@ -1,0 +1,138 @@
+//! The tensors of a model under GGUF's names, whatever file they came from, and which of them were
+//! taken. What nobody took is an error ([`Tensors::finish`]).
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use half::{bf16, f16};
+use weights::{DType, Tensor, Unreadable};
+
+use crate::{Error, Result};
+
+/// Tensors that files carry along and no forward pass reads.
+const IGNORED: &[&str] = &["rotary_emb.inv_freq", "masked_bias", "attn.bias"];
+
+/// A model's tensors by GGUF name.
+pub(crate) struct Tensors {
+    file: String,
+    arch: String,
+    /// GGUF name to the tensor, which keeps the name that its file gives it.
+    map: BTreeMap<String, Tensor>,
+    /// Those that the file has in a type that is not known.
+    unreadable: BTreeMap<String, Unreadable>,
+    taken: RefCell<BTreeSet<String>>,
+}
+
+impl Tensors {
+    pub fn new(
+        file: String,
+        arch: &str,
+        map: BTreeMap<String, Tensor>,
+        unreadable: BTreeMap<String, Unreadable>,
+    ) -> Tensors {
+        Tensors { file, arch: arch.to_string(), map, unreadable, taken: RefCell::default() }
+    }
+
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.map.contains_key(name)
+    }
+
+    /// The tensor `name` of exactly this shape, if there is one.
+    pub fn opt(&self, name: &str, shape: &[usize]) -> Result<Option<Tensor>> {
+        if let Some(unreadable) = self.unreadable.get(name) {
+            let expected = "a type that can be computed with; take another quantization of the model";
+            return Err(self.bad(name, format!("numbers stored as {}", unreadable.kind), expected.into()));
+        }
+        let Some(tensor) = self.map.get(name) else { return Ok(None) };
+        self.taken.borrow_mut().insert(name.to_string());
+        if tensor.shape == shape {
+            return Ok(Some(tensor.clone()));
+        }
+        Err(self.bad(&tensor.name, format!("shape {:?}", tensor.shape), format!("shape {shape:?}")))
+    }
+
+    /// The tensor `name` of exactly this shape.
+    pub fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        self.opt(name, shape)?.ok_or_else(|| {
+            let spelled = hub_spelling(name).map_or(String::new(), |hub| format!(" (in safetensors: {hub})"));
+            self.bad(&format!("{name}{spelled}"), "nothing".into(), format!("shape {shape:?}"))
+        })
+    }
+
+    /// A vector widened to f32, if there is one.
+    pub fn opt_vector(&self, name: &str, len: usize) -> Result<Option<Vec<f32>>> {
+        self.opt(name, &[len])?.map(|t| widen(&t)).transpose()
+    }
+
+    /// A vector of any length widened to f32, if there is one.
+    pub fn opt_list(&self, name: &str) -> Result<Option<Vec<f32>>> {
+        let len = self.map.get(name).map(Tensor::elements);
+        len.map_or(Ok(None), |len| self.opt_vector(name, len))
+    }
+
+    /// A vector widened to f32.
+    pub fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>> {
+        widen(&self.get(name, &[len])?)
+    }
+
+    /// Says that `name` may stand in the file without being used.
+    pub fn pass_over(&self, name: &str) {
+        self.taken.borrow_mut().insert(name.to_string());
+    }
+
+    /// An error if the file has tensors that nobody took.
+    pub fn finish(&self) -> Result<()> {
+        let taken = self.taken.borrow();
+        let left = self.map.iter().filter(|(name, _)| !taken.contains(*name));
+        let left = left.filter(|(name, _)| !IGNORED.iter().any(|end| name.ends_with(end)));
+        let mut names: Vec<&str> = left.map(|(_, tensor)| tensor.name.as_str()).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let more = names.len().saturating_sub(8);
+        names.truncate(8);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let keys = format!("the tensors {}{more}", names.join(", "));
+        Err(Error::Unread { file: self.file.clone(), arch: self.arch.clone(), keys })
+    }
+
+    pub fn bad(&self, tensor: &str, found: String, expected: String) -> Error {
+        Error::Tensor { file: self.file.clone(), tensor: tensor.to_string(), found, expected }
+    }
+}
+
+/// What a missing tensor would be called in a folder of the Hub, for the error message.
+fn hub_spelling(name: &str) -> Option<&'static str> {
+    match name {
+        "output.weight" => Some("lm_head.weight"),
+        "token_embd.weight" => Some("model.embed_tokens.weight"),
+        "output_norm.weight" => Some("model.norm.weight"),
+        _ => None,
+    }
+}
+
+/// The numbers of a tensor as f32.
+pub(crate) fn widen(tensor: &Tensor) -> Result<Vec<f32>> {
+    let bytes = tensor.bytes();
+    let pairs = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
+    Ok(match tensor.dtype {
+        DType::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+        DType::F16 => pairs().map(|b| f16::from_le_bytes(b).to_f32()).collect(),
+        DType::BF16 => pairs().map(|b| bf16::from_le_bytes(b).to_f32()).collect(),
+        _ => match crate::candle::dequantize(tensor)? {
+            Some(values) => values,
+            None => {
+                return Err(Error::Tensor {
+                    file: tensor.file().display().to_string(),
+                    tensor: tensor.name.clone(),
+                    found: format!("numbers stored as {}", tensor.dtype.format().name),
+                    expected: "a type that can be computed with".into(),
+                });
+            }
+        },
+    })
+}

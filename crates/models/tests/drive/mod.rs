@@ -1,0 +1,78 @@
+//! Runs one sequence through a model, by hand: what the engine does, in as few lines as possible.
+
+use models::{Batch, CacheShape, Model, Span};
+
+pub const BLOCK: usize = 8;
+/// Two sequences of up to 96 tokens.
+const BLOCKS: usize = 24;
+
+/// A sequence with its own blocks, which are neither neighbours nor in order.
+pub struct Sequence {
+    pub tokens: Vec<u32>,
+    pub computed: usize,
+    blocks: Vec<u32>,
+}
+
+impl Sequence {
+    /// The `lane`-th of at most two sequences.
+    pub fn new(tokens: &[u32], lane: u32) -> Sequence {
+        let blocks = (0..BLOCKS as u32 / 2).rev().map(|b| 2 * b + lane).collect();
+        Sequence { tokens: tokens.to_vec(), computed: 0, blocks }
+    }
+
+    /// Adds the next `count` tokens to `batch`, with logits for each.
+    pub fn enter(&mut self, count: usize, batch: &mut Batch) {
+        let start = batch.tokens.len();
+        let blocks = self.blocks.clone();
+        let span = Span { start, len: count, blocks, length: self.tokens.len(), state: 0 };
+        for position in self.computed..self.computed + count {
+            batch.outputs.push(batch.tokens.len() as u32);
+            batch.tokens.push(self.tokens[position]);
+            batch.positions.push(position as u32);
+            batch.slots.push(span.slot(position, BLOCK));
+        }
+        batch.spans.push(span);
+        self.computed += count;
+    }
+}
+
+/// Room for two sequences.
+pub fn allocate(model: &mut dyn Model) {
+    model.allocate(CacheShape { blocks: BLOCKS, block_size: BLOCK }).unwrap();
+}
+
+/// Logits of every position of `tokens`, given in chunks of `chunk`.
+pub fn logits(model: &mut dyn Model, tokens: &[u32], chunk: usize) -> Vec<f32> {
+    allocate(model);
+    let mut sequence = Sequence::new(tokens, 0);
+    let mut all = vec![];
+    while sequence.computed < tokens.len() {
+        let mut batch = Batch::default();
+        sequence.enter(chunk.min(tokens.len() - sequence.computed), &mut batch);
+        all.extend(model.forward(&batch).unwrap());
+    }
+    all
+}
+
+/// `count` greedy tokens after `prompt`; what the cache holds is computed again where the rotation changes.
+pub fn greedy(model: &mut dyn Model, prompt: &[u32], count: usize) -> Vec<u32> {
+    allocate(model);
+    let mut sequence = Sequence::new(prompt, 0);
+    let mut regime = model.spec().rope_regime(prompt.len());
+    for _ in 0..count {
+        let now = model.spec().rope_regime(sequence.tokens.len());
+        if now != regime {
+            (regime, sequence.computed) = (now, 0);
+        }
+        let mut batch = Batch::default();
+        sequence.enter(sequence.tokens.len() - sequence.computed, &mut batch);
+        let logits = model.forward(&batch).unwrap();
+        let vocab = model.spec().vocab;
+        sequence.tokens.push(argmax(&logits[logits.len() - vocab..]));
+    }
+    sequence.tokens[prompt.len()..].to_vec()
+}
+
+pub fn argmax(logits: &[f32]) -> u32 {
+    (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]).then(b.cmp(&a))).unwrap() as u32
+}

@@ -1,0 +1,222 @@
+//! Every fixture of `tests/fixtures`, against what Hugging Face transformers says in float32
+//! (`tools/fixtures` makes them): one test body for all architectures.
+
+mod drive;
+
+use std::path::{Path, PathBuf};
+
+use drive::{Sequence, allocate, greedy, logits};
+use models::{Act, Batch, CandleBackend, Checkpoint, Ffn, Mixer, Model, Norms, Scaling, Spec};
+use serde_json::Value;
+use weights::Safetensors;
+
+/// Of the spread of the reference's logits.
+const TOLERANCE: f32 = 1e-3;
+
+struct Fixture {
+    dir: PathBuf,
+    reference: Value,
+    tensors: Safetensors,
+}
+
+fn fixtures() -> Vec<Fixture> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let mut dirs: Vec<PathBuf> = std::fs::read_dir(root).unwrap().map(|e| e.unwrap().path()).collect();
+    dirs.retain(|d| d.join("reference.json").exists());
+    dirs.sort();
+    assert!(dirs.len() >= 25, "fixtures are missing: {dirs:?}");
+    dirs.into_iter().map(Fixture::open).collect()
+}
+
+impl Fixture {
+    fn open(dir: PathBuf) -> Fixture {
+        let reference = weights::read_json(&dir.join("reference.json"), 1 << 20).unwrap();
+        let tensors = Safetensors::open_file(&dir.join("reference.safetensors")).unwrap();
+        Fixture { dir, reference, tensors }
+    }
+
+    fn name(&self) -> &str {
+        self.dir.file_name().unwrap().to_str().unwrap()
+    }
+
+    fn tokens(&self, pointer: &str) -> Vec<u32> {
+        let list = self.reference.pointer(pointer).unwrap_or_else(|| panic!("{}: {pointer}", self.name()));
+        list.as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u32).collect()
+    }
+
+    fn logits(&self, prompt: &str) -> Vec<f32> {
+        let bytes = self.tensors.tensor(&format!("logits_{prompt}")).unwrap().bytes();
+        bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+    }
+
+    fn checkpoint(&self) -> Checkpoint {
+        Checkpoint::open(&self.dir).unwrap()
+    }
+
+    /// The folder's model and, where there is one, its GGUF twin.
+    fn models(&self) -> Vec<(String, Box<dyn Model>)> {
+        let mut models = vec![(self.name().to_string(), self.checkpoint())];
+        let gguf = self.dir.join("model.gguf");
+        if gguf.exists() {
+            models.push((format!("{}/model.gguf", self.name()), Checkpoint::open(&gguf).unwrap()));
+        }
+        let load = |(name, c): (String, Checkpoint)| (name, Box::new(c.load(CandleBackend::exact()).unwrap()) as _);
+        models.into_iter().map(load).collect()
+    }
+}
+
+/// The largest difference as a share of the reference's spread.
+fn distance(found: &[f32], reference: &[f32]) -> f32 {
+    assert_eq!(found.len(), reference.len());
+    let (low, high) = reference.iter().fold((f32::MAX, f32::MIN), |(l, h), &x| (l.min(x), h.max(x)));
+    let worst = found.iter().zip(reference).map(|(a, b)| (a - b).abs()).fold(0.0, |a: f32, b| {
+        if b.is_nan() { f32::INFINITY } else { a.max(b) }
+    });
+    worst / (high - low)
+}
+
+#[test]
+fn logits_are_those_of_transformers() {
+    for fixture in fixtures() {
+        for (name, mut model) in fixture.models() {
+            for prompt in ["1", "7", "33"] {
+                let tokens = fixture.tokens(&format!("/prompts/{prompt}"));
+                let reference = fixture.logits(prompt);
+                for chunk in [tokens.len(), 1, 5] {
+                    let far = distance(&logits(&mut *model, &tokens, chunk), &reference);
+                    assert!(far <= TOLERANCE, "{name}: prompt {prompt} by {chunk}: {far} of the spread");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn greedy_answers_are_those_of_transformers() {
+    for fixture in fixtures() {
+        for (name, mut model) in fixture.models() {
+            for prompt in ["1", "7", "33"] {
+                let tokens = fixture.tokens(&format!("/prompts/{prompt}"));
+                let expected = fixture.tokens(&format!("/greedy/{prompt}"));
+                assert_eq!(expected.len(), 24);
+                assert_eq!(greedy(&mut *model, &tokens, 24), expected, "{name}: prompt {prompt}");
+            }
+        }
+    }
+}
+
+#[test]
+fn mean_nll_is_that_of_transformers() {
+    for fixture in fixtures() {
+        let tokens = fixture.tokens("/nll/tokens");
+        let expected = fixture.reference.pointer("/nll/mean").and_then(Value::as_f64).unwrap();
+        for (name, mut model) in fixture.models() {
+            let vocab = model.spec().vocab;
+            let all = logits(&mut *model, &tokens, tokens.len());
+            let rows = all.chunks_exact(vocab).zip(&tokens[1..]);
+            let sum: f64 = rows.map(|(row, &next)| nll(row, next as usize)).sum();
+            let mean = sum / (tokens.len() - 1) as f64;
+            assert!((mean - expected).abs() < 1e-4 * expected.abs().max(1.0), "{name}: {mean} against {expected}");
+        }
+    }
+}
+
+fn nll(row: &[f32], token: usize) -> f64 {
+    let max = row.iter().fold(f32::MIN, |a, &b| a.max(b)) as f64;
+    let sum: f64 = row.iter().map(|&x| (x as f64 - max).exp()).sum();
+    max + sum.ln() - row[token] as f64
+}
+
+#[test]
+fn both_spellings_of_a_config_mean_the_same() {
+    for fixture in fixtures() {
+        let hub = Checkpoint::open_config(&fixture.dir.join("config.json")).unwrap().spec().unwrap();
+        let v5 = Checkpoint::open_config(&fixture.dir.join("config.v5.json")).unwrap().spec().unwrap();
+        assert_eq!(hub, v5, "{}", fixture.name());
+    }
+}
+
+#[test]
+fn two_sequences_in_a_batch_get_what_each_gets_alone() {
+    for fixture in fixtures() {
+        let mut model = fixture.checkpoint().load(CandleBackend::exact()).unwrap();
+        let (a, b) = (fixture.tokens("/prompts/33"), fixture.tokens("/prompts/7"));
+        let (alone_a, alone_b) = (fixture.logits("33"), fixture.logits("7"));
+        allocate(&mut model);
+        let (mut first, mut second) = (Sequence::new(&a, 0), Sequence::new(&b, 1));
+        let (mut found_a, mut found_b) = (vec![], vec![]);
+        // 20 + 4 rows, then 13 + 3.
+        for (rows_a, rows_b) in [(20, 4), (13, 3)] {
+            let mut batch = Batch::default();
+            first.enter(rows_a, &mut batch);
+            second.enter(rows_b, &mut batch);
+            let mut logits = model.forward(&batch).unwrap();
+            found_b.extend(logits.split_off(rows_a * model.spec().vocab));
+            found_a.extend(logits);
+        }
+        let name = fixture.name();
+        assert!(distance(&found_a, &alone_a) <= TOLERANCE, "{name}: the first");
+        assert!(distance(&found_b, &alone_b) <= TOLERANCE, "{name}: the second");
+    }
+}
+
+/// A way to forget something that a spec says.
+type Forget = (&'static str, fn(&mut Spec));
+
+const FORGET: &[Forget] = &[
+    ("embed_scale", |s| s.embed_scale = 1.0),
+    ("logit_scale", |s| s.logit_scale = 1.0),
+    ("logit_softcap", |s| s.logit_softcap = None),
+    ("residual_scale", |s| s.layers.iter_mut().for_each(|l| l.residual_scale = 1.0)),
+    ("attention softcap", |s| attns(s, |a| a.softcap = None)),
+    ("window", |s| attns(s, |a| a.window = None)),
+    ("scale", |s| attns(s, |a| a.scale = (a.head_dim as f32).powf(-0.5))),
+    ("rope", |s| attns(s, |a| a.rope = None)),
+    ("qk_norm", |s| attns(s, |a| a.qk_norm = false)),
+    ("rope scaling", |s| s.ropes.iter_mut().for_each(|r| r.scaling = Scaling::None)),
+    ("partial rope", |s| {
+        let Mixer::Attn(a) = &s.layers[0].mixer;
+        if s.ropes[0].dim != a.head_dim {
+            (s.ropes[0].dim, s.ropes[0].scaling) = (a.head_dim, Scaling::None);
+        }
+    }),
+    ("norms after", |s| s.layers.iter_mut().for_each(|l| l.norms = Norms::PRE)),
+    ("activation", |s| {
+        s.layers.iter_mut().for_each(|l| {
+            let Ffn::Glu { act, .. } = &mut l.ffn;
+            *act = if *act == Act::Silu { Act::Gelu } else { Act::Silu };
+        })
+    }),
+    ("first norm", |s| s.layers[1].norms.before_mixer = false),
+    ("second norm", |s| s.layers[1].norms.before_ffn = false),
+];
+
+fn attns(spec: &mut Spec, change: fn(&mut models::Attn)) {
+    for layer in &mut spec.layers {
+        let Mixer::Attn(attn) = &mut layer.mixer;
+        change(attn);
+    }
+}
+
+/// The fixtures would catch it: each thing forgotten either moves the logits over the tolerance or leaves
+/// a tensor unread.
+#[test]
+fn whatever_is_forgotten_shows() {
+    let mut shown = std::collections::BTreeMap::new();
+    for fixture in fixtures() {
+        let (checkpoint, tokens) = (fixture.checkpoint(), fixture.tokens("/prompts/33"));
+        let spec = checkpoint.spec().unwrap();
+        for (what, forget) in FORGET {
+            let mut other = spec.clone();
+            forget(&mut other);
+            if other == spec {
+                continue;
+            }
+            *shown.entry(*what).or_insert(0) += 1;
+            let Ok(mut model) = checkpoint.load_spec(other, CandleBackend::exact()) else { continue };
+            let far = distance(&logits(&mut model, &tokens, 33), &fixture.logits("33"));
+            assert!(far > TOLERANCE, "{}: without its {what} only {far} of the spread away", fixture.name());
+        }
+    }
+    assert_eq!(shown.len(), FORGET.len(), "no fixture has the others: {shown:?}");
+}

@@ -1,0 +1,116 @@
+//! Real files: a small trained model against the reference C program, and configs of the Hub.
+//!
+//! They lie outside the repository (`../shared/material`); without them these tests say that they skip.
+
+mod drive;
+
+use std::path::{Path, PathBuf};
+
+use drive::{greedy, logits};
+use models::{CandleBackend, Checkpoint, Model};
+use serde_json::Value;
+
+fn material(name: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/material").join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    eprintln!("skipped: {} is not there", path.display());
+    None
+}
+
+fn json(path: &Path) -> Value {
+    weights::read_json(path, 64 << 20).unwrap()
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u32).collect()
+}
+
+fn floats(value: &Value) -> Vec<f32> {
+    value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect()
+}
+
+/// Sequences of the golden file are longer than the drive's blocks allow at once, so only as many greedy
+/// tokens are asked for as fit.
+fn check(model: &mut dyn Model, name: &str, case: &Value, golden: &Value, tolerance: f32) {
+    let tokens = ids(&case["ids"]);
+    let all = logits(model, &tokens, tokens.len());
+    let last = &all[all.len() - model.spec().vocab..];
+    for (i, (found, expected)) in last.iter().zip(floats(&golden["last_logits"])).enumerate() {
+        let far = (found - expected).abs();
+        assert!(far <= tolerance, "{name}: {:?}: token {i}: {found} against {expected}", case["prompt"]);
+    }
+}
+
+#[test]
+fn stories_in_full_precision_are_those_of_the_reference_program() {
+    let Some(root) = material("stories260K") else { return };
+    let golden = json(&root.join("golden.json"));
+    for name in ["hf", "gguf/stories260K-F32.gguf"] {
+        let mut model = Checkpoint::open(&root.join(name)).unwrap().load(CandleBackend::exact()).unwrap();
+        for case in golden["cases"].as_array().unwrap() {
+            check(&mut model, name, case, case, 1e-3);
+            let expected = ids(&case["greedy_64"]);
+            assert_eq!(greedy(&mut model, &ids(&case["ids"]), 64), expected, "{name}: {:?}", case["prompt"]);
+        }
+    }
+}
+
+/// (file, what of golden_gguf.json it is).
+const QUANTS: &[(&str, &str)] = &[
+    ("gguf/stories260K-F32.gguf", "F32"),
+    ("gguf/stories260K-F16.gguf", "F16"),
+    ("gguf/stories260K-BF16.gguf", "BF16"),
+    ("gguf/stories260K-Q8_0.gguf", "Q8_0"),
+    ("gguf/stories260K-Q5_1.gguf", "Q5_1"),
+    ("gguf/stories260K-Q5_0.gguf", "Q5_0"),
+    ("gguf/stories260K-Q4_1.gguf", "Q4_1"),
+    ("gguf/stories260K-Q4_0.gguf", "Q4_0"),
+];
+
+#[test]
+fn stories_in_every_quantization_are_those_of_the_golden_file() {
+    let Some(root) = material("stories260K") else { return };
+    let (golden, exact) = (json(&root.join("golden_gguf.json")), json(&root.join("golden.json")));
+    for (file, quant) in QUANTS {
+        let checkpoint = Checkpoint::open(&root.join(file)).unwrap();
+        let mut model = checkpoint.load(CandleBackend::exact()).unwrap();
+        let cases = golden["quants"][quant]["cases"].as_array().unwrap();
+        for (golden, case) in cases.iter().zip(exact["cases"].as_array().unwrap()) {
+            assert_eq!(golden["prompt"], case["prompt"]);
+            check(&mut model, file, case, golden, 1e-3);
+        }
+    }
+    // The folder rounds its norms to bf16 as well, which the GGUF of the golden file does not.
+    let mut model = Checkpoint::open(&root.join("hf-bf16")).unwrap().load(CandleBackend::exact()).unwrap();
+    let cases = golden["quants"]["BF16"]["cases"].as_array().unwrap();
+    for (golden, case) in cases.iter().zip(exact["cases"].as_array().unwrap()) {
+        check(&mut model, "hf-bf16", case, golden, 1e-2);
+    }
+}
+
+#[test]
+fn every_real_config_is_read_or_refused_by_name() {
+    let Some(root) = material("configs") else { return };
+    let (mut read, mut refused) = (0, 0);
+    for entry in std::fs::read_dir(root).unwrap() {
+        let path = entry.unwrap().path();
+        let config = json(&path);
+        let named = config["architectures"][0].as_str().or(config["model_type"].as_str()).unwrap_or("architectures");
+        match Checkpoint::open_config(&path).and_then(|c| c.spec()) {
+            Ok(spec) => {
+                assert!(!spec.layers.is_empty() && spec.parameters() > 1_000_000, "{}", path.display());
+                read += 1;
+            }
+            Err(error) => {
+                let message = error.to_string();
+                let by_name = message.contains(named);
+                assert!(by_name, "{}: {message}", path.display());
+                refused += 1;
+            }
+        }
+    }
+    eprintln!("{read} configs read, {refused} refused by name");
+    assert!(read >= 20, "only {read} configs were read");
+}
