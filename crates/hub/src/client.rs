@@ -4,6 +4,7 @@
 //! it points to the storage host) carries the checksum, the token must not go to any other host, and
 //! an `https` address must not turn into an `http` one.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{self, HeaderMap};
@@ -22,6 +23,8 @@ pub(crate) struct Client {
     http: reqwest::Client,
     pub(crate) config: Config,
     endpoint: Url,
+    /// Whether any answer ever came: without one there may be no network at all, and patience is idle.
+    reached: AtomicBool,
 }
 
 /// Why a request failed, and whether asking again may help.
@@ -60,7 +63,7 @@ impl Client {
             .read_timeout(config.stall_timeout)
             .build()
             .map_err(|e| Error::new(Kind::Other, format!("cannot set up TLS: {}", causes(&e))))?;
-        Ok(Client { http, config: config.clone(), endpoint })
+        Ok(Client { http, config: config.clone(), endpoint, reached: AtomicBool::new(false) })
     }
 
     /// The endpoint with `parts` as further path segments, percent-encoded.
@@ -142,7 +145,9 @@ impl Client {
         if let Some(from) = from {
             request = request.header(header::RANGE, format!("bytes={from}-"));
         }
-        request.send().await.map_err(|e| self.broken(&e, what))
+        let response = request.send().await.map_err(|e| self.broken(&e, what))?;
+        self.reached.store(true, Ordering::Relaxed);
+        Ok(response)
     }
 
     /// Sleeps before the next try, or gives the error back when there is none.
@@ -151,7 +156,12 @@ impl Client {
             Failure::Final(error) => return Err(error),
             Failure::Again { after, error } => (after, error),
         };
-        if *tries >= self.config.retries || after.is_some_and(|after| after > self.config.longest_wait) {
+        let most = if self.reached.load(Ordering::Relaxed) {
+            self.config.retries
+        } else {
+            self.config.retries.min(1)
+        };
+        if *tries >= most || after.is_some_and(|after| after > self.config.longest_wait) {
             return Err(error);
         }
         let backoff = self.config.backoff.saturating_mul(1 << (*tries).min(4));
@@ -163,22 +173,22 @@ impl Client {
     /// A request that got no whole answer.
     pub(crate) fn broken(&self, error: &reqwest::Error, what: &str) -> Failure {
         let host = &self.config.endpoint;
-        let (kind, text) = if error.is_connect() {
+        let cause = causes(error);
+        if cause.contains("certificate") {
+            let hint = "a proxy in between, a wrong clock, or missing root certificates (SSL_CERT_FILE names a file)";
+            let text = format!("{what}: the certificate of {host} is not trusted ({cause}): {hint}");
+            return Failure::Final(Error::new(Kind::Other, text));
+        }
+        let text = if error.is_connect() {
             let hint = "check the network (and HF_ENDPOINT, HTTPS_PROXY if set); models already here work without it";
-            (Kind::Offline, format!("{what}: {host} cannot be reached ({}); {hint}", causes(error)))
+            format!("{what}: {host} cannot be reached ({cause}); {hint}")
         } else if error.is_timeout() {
             let seconds = self.config.stall_timeout.as_secs_f32();
-            (
-                Kind::Offline,
-                format!("{what}: nothing came from {host} for {seconds} s; try again to go on from here"),
-            )
+            format!("{what}: nothing came from {host} for {seconds} s; try again to go on from here")
         } else {
-            (
-                Kind::Offline,
-                format!("{what}: the connection was cut ({}); try again to go on from here", causes(error)),
-            )
+            format!("{what}: the connection was cut ({cause}); try again to go on from here")
         };
-        Failure::Again { after: None, error: Error::new(kind, text) }
+        Failure::Again { after: None, error: Error::new(Kind::Offline, text) }
     }
 
     /// An answer that is neither success nor redirect.
