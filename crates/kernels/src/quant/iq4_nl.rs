@@ -1,7 +1,7 @@
 //! IQ4_NL: 32 numbers of 4 bits on a curve that is denser near zero. `d: f16, qs: [u8; 16]`; x = d CURVE[q].
 
 use super::bits::{f16_at, inverse, put_f16, put_nibbles};
-use super::search::widest;
+use super::search::{nearest, widest};
 
 /// The sixteen levels (`kvalues_iq4nl` of ggml).
 pub const CURVE: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
@@ -20,15 +20,14 @@ pub(super) fn level(q: u8) -> f32 {
     f32::from(CURVE[usize::from(q)])
 }
 
-/// 32 numbers -> one block. Scales that put the widest number on or near the outermost level are tried, and
+/// 32 numbers -> one block. Scales that put the widest number on or near either outermost level are tried, and
 /// the one of least squares, weighted by x^2, is kept.
 pub fn quantize(values: &[f32], block: &mut [u8]) {
-    let mut scale = 0.0;
-    let mut best = 0.0;
+    let widest = inverse(widest(values));
+    let (mut scale, mut best) = (0.0, 0.0);
     for step in -7..=7 {
-        let inv = (f32::from(CURVE[0]) + step as f32) * inverse(widest(values));
-        for inv in [inv, -inv] {
-            let (xq, qq) = sums(values, inv);
+        for end in [CURVE[0], CURVE[15]] {
+            let (xq, qq) = sums(values, (f32::from(end) + step as f32) * widest);
             if qq > 0.0 && xq * xq > best * qq {
                 (scale, best) = (xq / qq, xq * xq / qq);
             }
@@ -47,7 +46,22 @@ fn sums(values: &[f32], inv: f32) -> (f32, f32) {
     })
 }
 
-/// The level nearest to `x`: the number of midpoints below it.
+/// The level nearest to `x`. Midpoints of levels are multiples of a half, so the half `x` lies in decides.
 fn closest(x: f32) -> u8 {
-    CURVE.windows(2).filter(|pair| x > (f32::from(pair[0]) + f32::from(pair[1])) * 0.5).count() as u8
+    CLOSEST[(nearest(2.0 * x - 0.5, -256, 255) + 256) as usize]
 }
+
+/// Per half from -128 up: the number of midpoints at or below it.
+static CLOSEST: [u8; 512] = {
+    let mut table = [0; 512];
+    let mut half = 0;
+    while half < 512 {
+        let mut q = 0;
+        while q < 15 {
+            table[half] += (half as i32 - 256 >= CURVE[q] as i32 + CURVE[q + 1] as i32) as u8;
+            q += 1;
+        }
+        half += 1;
+    }
+    table
+};

@@ -18,7 +18,7 @@ pub(super) fn range(values: &[f32]) -> (f32, f32) {
     values.iter().fold((first, first), |(min, max), &x| (min.min(x), max.max(x)))
 }
 
-/// The integer nearest to `x` within `low..=high` (ties to even; `low` for NaN). The range is within a byte.
+/// The integer nearest to `x` within `low..=high` (ties to even; `low` for NaN). The range is small, far within 2^22.
 ///
 /// Adding 1.5 * 2^23 leaves the integer in the lowest bits of the sum: no call, and it vectorizes.
 pub(super) fn nearest(x: f32, low: i32, high: i32) -> i32 {
@@ -57,11 +57,23 @@ struct Line {
 
 /// Rounds by the inverse scale `inv` and solves for the scale.
 fn line(x: &[f32], inv: f32, half: i32) -> Line {
-    let (xq, qq) = x.iter().fold((0.0, 0.0), |(xq, qq), &x| {
-        let q = nearest(x * inv, -half, half - 1) as f32;
-        (xq + x * x * x * q, qq + x * x * q * q)
-    });
+    let [mut xq, mut qq] = [[0.0; LANES]; 2];
+    for x in x.as_chunks::<LANES>().0 {
+        for i in 0..LANES {
+            let q = nearest(x[i] * inv, -half, half - 1) as f32;
+            xq[i] += x[i] * x[i] * x[i] * q;
+            qq[i] += x[i] * x[i] * q * q;
+        }
+    }
+    let (xq, qq) = (sum(xq), sum(qq));
     if qq > 0.0 { Line { scale: xq / qq, gain: xq * xq / qq } } else { Line::default() }
+}
+
+/// Sums are kept in so many lanes, so that they vectorize; groups are multiples of it.
+const LANES: usize = 8;
+
+fn sum(lanes: [f32; LANES]) -> f32 {
+    lanes.iter().sum()
 }
 
 /// Of a group's rounded scale and its two neighbours within `low..=high`, the one that quantizes it best.
@@ -69,7 +81,14 @@ pub(super) fn settle_scale(x: &[f32], d: f32, sc: i32, half: i32, (low, high): (
     let error = |sc: i32| -> f32 {
         let scale = d * sc as f32;
         let inv = super::bits::inverse(scale);
-        x.iter().map(|&x| x * x * (scale * nearest(x * inv, -half, half - 1) as f32 - x).powi(2)).sum()
+        let mut error = [0.0; LANES];
+        for x in x.as_chunks::<LANES>().0 {
+            for i in 0..LANES {
+                let off = scale * nearest(x[i] * inv, -half, half - 1) as f32 - x[i];
+                error[i] += x[i] * x[i] * off * off;
+            }
+        }
+        sum(error)
     };
     let around = [sc, sc - 1, sc + 1].into_iter().filter(|sc| (low..=high).contains(sc));
     let best = around.map(|sc| (sc, error(sc))).reduce(|a, b| if b.1 < a.1 { b } else { a });
@@ -159,14 +178,18 @@ fn round(x: &[f32], min: f32, inv: f32, top: i32, q: &mut [f32]) {
 
 /// Least squares for given integers; the minimum may not turn positive (the formats subtract it).
 fn solve(x: &[f32], weights: &[f32], q: &[f32]) -> Option<Fit> {
-    let [mut sw, mut sx, mut sq, mut sqq, mut sxq] = [0f32; 5];
-    for ((x, w), q) in x.iter().zip(weights).zip(q) {
-        sw += w;
-        sx += w * x;
-        sq += w * q;
-        sqq += w * q * q;
-        sxq += w * x * q;
+    let [mut sw, mut sx, mut sq, mut sqq, mut sxq] = [[0f32; LANES]; 5];
+    for ((x, w), q) in lanes(x).zip(lanes(weights)).zip(lanes(q)) {
+        for i in 0..LANES {
+            let (wx, wq) = (w[i] * x[i], w[i] * q[i]);
+            sw[i] += w[i];
+            sx[i] += wx;
+            sq[i] += wq;
+            sqq[i] += wq * q[i];
+            sxq[i] += wx * q[i];
+        }
     }
+    let [sw, sx, sq, sqq, sxq] = [sw, sx, sq, sqq, sxq].map(sum);
     let det = sw * sqq - sq * sq;
     if det.is_nan() || det <= 0.0 {
         return None;
@@ -175,13 +198,20 @@ fn solve(x: &[f32], weights: &[f32], q: &[f32]) -> Option<Fit> {
     Some(if fit.min < 0.0 { Fit { scale: sxq / sqq, min: 0.0 } } else { fit })
 }
 
+fn lanes(x: &[f32]) -> impl Iterator<Item = &[f32; LANES]> {
+    x.as_chunks().0.iter()
+}
+
 fn error(x: &[f32], weights: &[f32], q: &[f32], fit: Fit, loss: Loss) -> f32 {
-    let off = |x: f32, q: f32| fit.scale * q - fit.min - x;
-    let terms = x.iter().zip(weights).zip(q);
-    match loss {
-        Loss::Square => terms.map(|((&x, w), &q)| w * off(x, q) * off(x, q)).sum(),
-        Loss::Absolute => terms.map(|((&x, w), &q)| w * off(x, q).abs()).sum(),
+    let square = matches!(loss, Loss::Square);
+    let mut error = [0f32; LANES];
+    for ((x, w), q) in lanes(x).zip(lanes(weights)).zip(lanes(q)) {
+        for i in 0..LANES {
+            let off = (fit.scale * q[i] - fit.min - x[i]).abs();
+            error[i] += w[i] * if square { off * off } else { off };
+        }
     }
+    sum(error)
 }
 
 /// The groups' scales and minimums as small integers times one number each.
