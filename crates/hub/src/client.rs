@@ -56,13 +56,20 @@ impl Client {
         let endpoint = parse_endpoint(&config.endpoint)?;
         // A provider that the program installed before is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
+        let builder = reqwest::Client::builder()
             .user_agent(concat!("influence/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(config.connect_timeout)
-            .read_timeout(config.stall_timeout)
-            .build()
-            .map_err(|e| Error::new(Kind::Other, format!("cannot set up TLS: {}", causes(&e))))?;
+            .read_timeout(config.stall_timeout);
+        // A proxy is for the way out, never for a Hub on this machine; plain http there needs no roots either.
+        let builder = if is_loopback(&endpoint) { builder.no_proxy() } else { builder };
+        let plain = is_loopback(&endpoint) && endpoint.scheme() == "http";
+        let builder = if plain { builder.tls_certs_only([]) } else { builder };
+        let http = builder.build().map_err(|e| {
+            let hint =
+                "install the system's root certificates (ca-certificates) or name a file with SSL_CERT_FILE";
+            Error::new(Kind::Other, format!("cannot set up TLS: {}; {hint}", causes(&e)))
+        })?;
         Ok(Client { http, config: config.clone(), endpoint, reached: AtomicBool::new(false) })
     }
 
@@ -250,6 +257,10 @@ fn parse_endpoint(text: &str) -> Result<Url> {
             format!("HF_ENDPOINT is {text:?}, expected an address such as https://huggingface.co"),
         )),
     }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| ["localhost", "127.0.0.1", "[::1]"].contains(&host))
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8], what: &str, config: &Config) -> Result<T> {
