@@ -113,7 +113,8 @@ mod tests {
 
     #[test]
     fn flags_go_over_the_model_and_the_model_over_the_defaults() {
-        let model = GenerationConfig { temperature: Some(0.3), top_p: Some(0.5), ..GenerationConfig::default() };
+        let model =
+            GenerationConfig { temperature: Some(0.3), top_p: Some(0.5), ..GenerationConfig::default() };
         let params = parse(&["--temperature", "0", "--repeat-last-n", "-1"]).unwrap().params(&model);
         assert_eq!((params.temperature, params.top_p, params.top_k), (0.0, 0.5, 50));
         assert_eq!(params.repeat_last_n, -1);

@@ -6,7 +6,6 @@
 //! Nothing here calls the platform's mathematics: [`exp`] is made of sums and products in a fixed
 //! order, so that a seed gives the same text everywhere the logits are the same.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use crate::SamplingParams;
@@ -98,8 +97,7 @@ fn top_k(candidates: &mut Candidates, params: &SamplingParams, _: &[u32]) {
     if params.top_k == 0 || params.top_k >= candidates.list.len() {
         return;
     }
-    candidates.bring_forward(params.top_k);
-    candidates.list.truncate(params.top_k);
+    candidates.list = candidates.likeliest(params.top_k);
     candidates.sorted = true;
 }
 
@@ -110,26 +108,28 @@ fn top_p(candidates: &mut Candidates, params: &SamplingParams, _: &[u32]) {
         return;
     }
     let max = candidates.max_logit();
-    let target = f64::from(params.top_p) * candidates.list.iter().map(|c| weight(c, max)).sum::<f64>();
-    // Only the front has to be in order, and how long that is shows as it grows.
-    let mut front = 128;
-    loop {
-        candidates.bring_forward(front);
-        front = front.min(candidates.list.len());
-        let mut sum = 0.0;
-        let reached = candidates.list[..front].iter().position(|c| {
-            sum += weight(c, max);
-            sum >= target
-        });
-        if let Some(last) = reached {
-            candidates.list.truncate(last + 1);
-            candidates.sorted = true;
-            return;
-        }
-        if front == candidates.list.len() {
-            return;
-        }
-        front *= 8;
+    // Only the nucleus has to be in order. The probability in bands of about equal logits shows in
+    // which band it ends, before anything is sorted.
+    let band = |c: &Candidate| (c.rank() >> 52) as usize;
+    let (mut bands, mut total) = (vec![0.0; 1 << 12], 0.0);
+    for candidate in &candidates.list {
+        bands[band(candidate)] += weight(candidate, max);
+        total += weight(candidate, max);
+    }
+    let target = f64::from(params.top_p) * total;
+    let reaches = |sum: &mut f64, part: f64| {
+        *sum += part;
+        // Even a target of 0 needs one token.
+        *sum >= target && *sum > 0.0
+    };
+    let mut sum = 0.0;
+    let last_band = bands.iter().position(|&part| reaches(&mut sum, part)).unwrap_or(bands.len());
+    candidates.list.retain(|c| band(c) <= last_band);
+    candidates.list = candidates.likeliest(candidates.list.len());
+    candidates.sorted = true;
+    let mut sum = 0.0;
+    if let Some(last) = candidates.list.iter().position(|c| reaches(&mut sum, weight(c, max))) {
+        candidates.list.truncate(last + 1);
     }
 }
 
@@ -174,24 +174,32 @@ impl Candidates {
 
     /// Drops all but the likeliest, of equals the one of lowest id.
     pub fn keep_likeliest(&mut self) {
-        if let Some(best) = self.list.iter().copied().min_by(likelier) {
-            self.list.clear();
-            self.list.push(best);
-            self.sorted = true;
-        }
+        let best = self.list.iter().map(Candidate::rank).min();
+        self.list.clear();
+        self.list.extend(best.map(Candidate::from_rank));
+        self.sorted = true;
     }
 
-    /// Puts the `count` likeliest first, in order; the rest follows in none.
-    pub fn bring_forward(&mut self, count: usize) {
-        if self.sorted {
-            return;
+    /// The `count` likeliest, in order. One pass: of a long list most are seen to be too unlikely by
+    /// comparing with the worst of those that would do.
+    pub fn likeliest(&self, count: usize) -> Vec<Candidate> {
+        if self.sorted || count == 0 {
+            return self.list[..count.min(self.list.len())].to_vec();
         }
-        if count < self.list.len() {
-            self.list.select_nth_unstable_by(count, likelier);
+        let room = count.saturating_mul(2).max(256);
+        let (mut ranks, mut worst) = (Vec::with_capacity(room.min(self.list.len())), u64::MAX);
+        for rank in self.list.iter().map(Candidate::rank) {
+            if rank < worst {
+                ranks.push(rank);
+            }
+            if ranks.len() == room {
+                worst = *ranks.select_nth_unstable(count - 1).1;
+                ranks.truncate(count);
+            }
         }
-        let front = count.min(self.list.len());
-        self.list[..front].sort_unstable_by(likelier);
-        self.sorted = front == self.list.len();
+        ranks.sort_unstable();
+        ranks.truncate(count);
+        ranks.into_iter().map(Candidate::from_rank).collect()
     }
 
     fn logit_mut(&mut self, id: u32) -> Option<&mut f32> {
@@ -204,9 +212,21 @@ impl Candidates {
     }
 }
 
-/// Descending logit, ascending id: a total order, since no logit is NaN (`sampler.rs` sees to it).
-fn likelier(a: &Candidate, b: &Candidate) -> Ordering {
-    b.logit.partial_cmp(&a.logit).unwrap_or(Ordering::Equal).then(a.id.cmp(&b.id))
+impl Candidate {
+    /// A number that is smaller the likelier the candidate is, and of equals the lower its id: the
+    /// bits of a float sort like its value once those of negative ones are turned over.
+    fn rank(&self) -> u64 {
+        // Plus zero: the two zeros are equal.
+        let bits = (self.logit + 0.0).to_bits();
+        let ascending = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
+        (u64::from(!ascending) << 32) | u64::from(self.id)
+    }
+
+    fn from_rank(rank: u64) -> Self {
+        let ascending = !((rank >> 32) as u32);
+        let bits = if ascending >> 31 == 1 { ascending & !(1 << 31) } else { !ascending };
+        Self { id: rank as u32, logit: f32::from_bits(bits) }
+    }
 }
 
 /// Probability of a candidate up to a common factor.
@@ -223,8 +243,11 @@ pub fn exp(x: f32) -> f32 {
     const LN2_LOW: f32 = -2.121_944_4e-4;
     // Adding and taking away 1.5 * 2^23 rounds to a whole number.
     const ROUND: f32 = 12_582_912.0;
-    let x = if x > -87.0 { x } else { return 0.0 };
-    let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let tiny = x <= -87.0;
+    // Clamped rather than returned from, so that a loop over a vocabulary has no branch.
+    let x = x.max(-87.0);
+    let rounded = x * std::f32::consts::LOG2_E + ROUND;
+    let n = rounded - ROUND;
     let r = (x - n * LN2_HIGH) - n * LN2_LOW;
     let p = 1.0 / 5040.0;
     let p = p * r + 1.0 / 720.0;
@@ -234,7 +257,10 @@ pub fn exp(x: f32) -> f32 {
     let p = p * r + 0.5;
     let p = p * r + 1.0;
     let p = p * r + 1.0;
-    p * f32::from_bits(((n as i32 + 127) as u32) << 23)
+    // `n` stands in the last bits of `rounded`.
+    let exponent = rounded.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127);
+    let power = p * f32::from_bits(exponent << 23);
+    if tiny { 0.0 } else { power }
 }
 
 #[cfg(test)]
@@ -305,6 +331,19 @@ mod tests {
     }
 
     #[test]
+    fn the_likeliest_of_a_long_list_are_those_that_sorting_finds() {
+        let mut rng = crate::Rng::new(3);
+        // Coarse values, so that there are many equals, of both signs and both zeros.
+        let values = (0..20_000).map(|_| (rng.next_f64() * 64.0) as i32 - 32);
+        let c = list(&values.map(|v| v as f32 * 0.5 * -1.0).collect::<Vec<_>>());
+        let mut sorted = c.list.clone();
+        sorted.sort_by(|a, b| b.logit.partial_cmp(&a.logit).unwrap().then(a.id.cmp(&b.id)));
+        for count in [0, 1, 2, 40, 127, 128, 1000, 19_999, 20_000, 30_000] {
+            assert_eq!(c.likeliest(count), sorted[..count.min(20_000)], "{count}");
+        }
+    }
+
+    #[test]
     fn top_p_by_hand() {
         // 0.5 + 0.25 < 0.8 <= 0.5 + 0.25 + 0.15: three tokens.
         for (p, expected) in [(0.8, &[1, 3, 0][..]), (0.4, &[1]), (0.0, &[1]), (1.0, &[0, 1, 2, 3])] {
@@ -315,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn top_p_finds_a_nucleus_larger_than_its_first_look() {
+    fn top_p_finds_a_large_nucleus_of_equals() {
         // A flat distribution over 5000: half of it is 2500 tokens, those of lowest id.
         let mut c = list(&[0.0; 5000]);
         top_p(&mut c, &SamplingParams { top_p: 0.5, ..off() }, &[]);

@@ -26,6 +26,9 @@ pub struct Request {
     pub ignore_eos: bool,
     /// Whether each token comes with its log-probability.
     pub logprobs: bool,
+    /// Whether the answer's text goes on where that of the prompt ends: a space that it begins with is
+    /// part of it then, and no mark of a tokenizer that begins every text with one.
+    pub continuing: bool,
 }
 
 /// What is to be done with the tokens of a request.
@@ -53,6 +56,7 @@ impl Request {
             stop_ids: Vec::new(),
             ignore_eos: false,
             logprobs: false,
+            continuing: false,
         }
     }
 

@@ -89,7 +89,7 @@ impl Sequence {
             RequestKind::Score { logits } => Work::Score(Scoring { logits, done: 0, next: None }),
             RequestKind::Generate => Work::Generate(Box::new(Generation {
                 sampler: Sampler::new(request.params, seed, request.logprobs),
-                text: tokenizer.map(|t| Detokenizer::new(t.clone(), request.stop)),
+                text: tokenizer.map(|t| detokenizer(t, request.stop, request.continuing)),
                 stop_ids: if request.ignore_eos { Vec::new() } else { request.stop_ids },
                 max_tokens: request.max_tokens.unwrap_or(usize::MAX),
                 context,
@@ -193,6 +193,11 @@ impl Sequence {
         let (usage, timings, seed) = (self.usage, self.clock.timings(), self.seed);
         self.emit(Event::Finished(Finished { reason, usage, timings, seed }));
     }
+}
+
+fn detokenizer(tokenizer: &Arc<Tokenizer>, stop: Vec<String>, continuing: bool) -> Detokenizer {
+    let detokenizer = Detokenizer::new(tokenizer.clone(), stop);
+    if continuing { detokenizer.continuing() } else { detokenizer }
 }
 
 impl Generation {

@@ -30,6 +30,8 @@ pub struct Fake {
     /// Gives NaN after this token.
     pub nan_after: Option<u32>,
     pub delay: std::time::Duration,
+    /// What it says, by position, instead of a hash of the history.
+    pub script: Vec<u32>,
 }
 
 pub fn fake(context: usize) -> Fake {
@@ -48,7 +50,16 @@ pub fn fake(context: usize) -> Fake {
     };
     let shape = CacheShape { blocks: 0, block_size: 1 };
     let delay = std::time::Duration::ZERO;
-    Fake { spec, shape, cache: Vec::new(), seen: Arc::default(), fail_after: None, nan_after: None, delay }
+    Fake {
+        spec,
+        shape,
+        cache: Vec::new(),
+        seen: Arc::default(),
+        fail_after: None,
+        nan_after: None,
+        delay,
+        script: Vec::new(),
+    }
 }
 
 pub fn start(model: Fake, config: EngineConfig) -> Engine {
@@ -148,6 +159,9 @@ impl Model for Fake {
             let mut row_logits = logits(past.map(read));
             if self.nan_after == Some(batch.tokens[row]) {
                 row_logits[3] = f32::NAN;
+            }
+            if let Some(&said) = self.script.get(batch.positions[row] as usize) {
+                row_logits[said as usize] = 1e6;
             }
             out.extend(row_logits);
         }
