@@ -335,7 +335,7 @@ mod tests {
         let mut rng = crate::Rng::new(3);
         // Coarse values, so that there are many equals, of both signs and both zeros.
         let values = (0..20_000).map(|_| (rng.next_f64() * 64.0) as i32 - 32);
-        let c = list(&values.map(|v| v as f32 * 0.5 * -1.0).collect::<Vec<_>>());
+        let c = list(&values.map(|v| -(v as f32 * 0.5)).collect::<Vec<_>>());
         let mut sorted = c.list.clone();
         sorted.sort_by(|a, b| b.logit.partial_cmp(&a.logit).unwrap().then(a.id.cmp(&b.id)));
         for count in [0, 1, 2, 40, 127, 128, 1000, 19_999, 20_000, 30_000] {
