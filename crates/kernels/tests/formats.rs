@@ -47,8 +47,10 @@ fn random_bytes(seed: u64, n: usize) -> Vec<u8> {
 
 #[test]
 fn chosen_blocks_unpack_bit_for_bit() {
+    // No file stores the Q8 ones; the others are newer than the package's tables, and are tested where they stand.
+    let absent = [DType::Q8_1, DType::Q8_K, DType::Q1_0, DType::Q2_0];
     let mut seen = 0;
-    for f in FORMATS.iter().filter(|f| f.block_len > 1 && ![DType::Q8_1, DType::Q8_K].contains(&f.dtype)) {
+    for f in FORMATS.iter().filter(|f| f.block_len > 1 && !absent.contains(&f.dtype)) {
         let file = fixture(&format!("{}.bin", f.name));
         let count = file.len() / (f.block_bytes + 4 * f.block_len);
         let (blocks, expected) = file.split_at(count * f.block_bytes);

@@ -20,6 +20,8 @@ pub mod iq4_xs;
 pub mod mxfp4;
 pub mod nvfp4;
 pub mod plain;
+pub mod q1_0;
+pub mod q2_0;
 pub mod q2_k;
 pub mod q3_k;
 pub mod q4_0;
@@ -74,6 +76,8 @@ pub enum DType {
     TQ2_0,
     MXFP4,
     NVFP4,
+    Q1_0,
+    Q2_0,
 }
 
 /// One row of [`FORMATS`].
@@ -146,6 +150,8 @@ pub static FORMATS: &[Format] = &[
     row((DType::TQ2_0, "TQ2_0", 35), 256, 66, tq2_0::unpack, None),
     row((DType::MXFP4, "MXFP4", 39), 32, 17, mxfp4::unpack, Some(mxfp4::quantize)),
     row((DType::NVFP4, "NVFP4", 40), 64, 36, nvfp4::unpack, None),
+    row((DType::Q1_0, "Q1_0", 41), 128, 18, q1_0::unpack, None),
+    row((DType::Q2_0, "Q2_0", 42), 64, 18, q2_0::unpack, None),
 ];
 
 impl DType {
