@@ -79,7 +79,8 @@ fn answer(args: &GenerateArgs) -> Result<ExitCode> {
     let prompt = read_prompt(args)?;
     let loaded = load::load(&args.model)?;
     let request = request(args, prompt, &loaded)?;
-    let Loaded { model, tokenizer, name, path, load_time, .. } = loaded;
+    let Loaded { model, tokenizer, path, load_time, .. } = loaded;
+    let name = name(&path);
     let config = EngineConfig { context: args.model.ctx_size, ..EngineConfig::default() };
     let engine = Engine::start(model, Some(tokenizer), &config)?;
     if args.verbose {
@@ -99,6 +100,11 @@ fn answer(args: &GenerateArgs) -> Result<ExitCode> {
         report(&outcome.finished);
     }
     outcome.exit(engine.info())
+}
+
+/// What to call the model at `path`.
+pub fn name(path: &Path) -> String {
+    path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 /// Where the prompt comes from, before anything is loaded: a mistake shows at once.

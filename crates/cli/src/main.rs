@@ -1,2 +1,83 @@
-//! The binary.
-fn main() {}
+//! `influence`: the command line. One file a verb; the declarations here and there drive parsing, help,
+//! completions and the manual.
+
+mod catalog;
+mod exit;
+mod generate;
+mod hub;
+mod load;
+mod manual;
+mod sampling;
+mod score;
+mod shipped;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Run open language models on your own machine
+///
+/// Finds, downloads and runs models of the Hugging Face Hub: no cloud, no Python, no GPU needed.
+#[derive(Parser)]
+#[command(name = "influence", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "Try it:  influence generate \"Once upon a time\"\n\
+    Exit codes: 0 ok, 1 failure, 2 usage, 3 not found or offline, 4 access denied, 5 does not fit, 130 interrupted")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Find models on the Hugging Face Hub
+    Search(hub::search::Args),
+    /// Download a model from the Hub to ./models/ORG_MODEL
+    Download(hub::download::Args),
+    /// Answer a prompt
+    Generate(Box<generate::GenerateArgs>),
+    /// Say how likely a text is, token by token
+    Score(score::ScoreArgs),
+    /// List the models on this machine
+    List(hub::list::Args),
+    /// Say what a model is
+    Show(show::ShowArgs),
+    /// Remove a model from this machine
+    Rm(hub::rm::Args),
+    /// List the architectures that can be run
+    Models(catalog::CatalogArgs),
+    /// Print a completion script for a shell
+    Completions(manual::CompletionsArgs),
+    /// Print the manual page
+    Man,
+}
+
+fn main() -> ExitCode {
+    exit::code(run(Cli::parse().verb))
+}
+
+fn run(verb: Verb) -> anyhow::Result<ExitCode> {
+    let done = |result: anyhow::Result<()>| result.map(|()| ExitCode::SUCCESS);
+    match verb {
+        Verb::Search(args) => done(hub::search::run(args)),
+        Verb::Download(args) => done(hub::download::run(args)),
+        Verb::Generate(args) => generate::run(&args),
+        Verb::Score(args) => score::run(&args),
+        Verb::List(args) => done(hub::list::run(args)),
+        Verb::Show(args) => done(show::run(&args)),
+        Verb::Rm(args) => done(hub::rm::run(args)),
+        Verb::Models(args) => done(catalog::run(&args)),
+        Verb::Completions(args) => done(manual::completions(&args)),
+        Verb::Man => done(manual::page()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_declarations_agree_with_themselves() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -11,7 +11,7 @@ use engine::{Engine, EngineConfig, Event, FinishReason, Finished, Handle, Reques
 use serde_json::json;
 use text::Tokenizer;
 
-use crate::generate::or_closed_pipe;
+use crate::generate::{name, or_closed_pipe};
 use crate::load::{self, Loaded, ModelArgs};
 
 /// Say how likely a text is, token by token.
@@ -44,7 +44,8 @@ pub fn run(args: &ScoreArgs) -> Result<ExitCode> {
 }
 
 fn score(args: &ScoreArgs) -> Result<ExitCode> {
-    let Loaded { model, tokenizer, name, .. } = load::load(&args.model)?;
+    let Loaded { model, tokenizer, path, .. } = load::load(&args.model)?;
+    let name = name(&path);
     let tokens = match (&args.tokens, &args.text) {
         (Some(tokens), _) => tokens.clone(),
         (None, text) => tokenizer.encode(text.as_deref().unwrap_or_default(), true, false)?,

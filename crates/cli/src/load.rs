@@ -1,0 +1,71 @@
+//! Which model, and where it is computed: the flags that every verb shares that runs one.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use text::{ChatTemplate, Tokenizer};
+
+use crate::shipped;
+
+/// Which model, and how it is run
+#[derive(Args, Debug)]
+pub struct ModelArgs {
+    /// The model's folder or .gguf file [default: the small model that ships with influence]
+    #[arg(long, value_name = "PATH", conflicts_with = "model")]
+    pub model_path: Option<PathBuf>,
+    /// ORG/MODEL[:QUANT][@REVISION] that was downloaded, a name from `influence list`, or a path
+    #[arg(short, long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// What computes
+    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    pub device: Device,
+    /// Tokens of context [default: the model's own, or what fits into memory]
+    #[arg(short, long, value_name = "N")]
+    pub ctx_size: Option<usize>,
+}
+
+/// What computes.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Device {
+    /// The processor
+    Cpu,
+    /// The first NVIDIA GPU (builds with the feature cuda)
+    Cuda,
+    /// The first Apple GPU (builds with the feature metal)
+    Metal,
+}
+
+impl From<Device> for engine::Device {
+    fn from(device: Device) -> Self {
+        match device {
+            Device::Cpu => Self::Cpu,
+            Device::Cuda => Self::Cuda,
+            Device::Metal => Self::Metal,
+        }
+    }
+}
+
+/// A model ready for requests, and what to call it.
+pub type Loaded = engine::Loaded;
+
+/// The path that the flags name.
+///
+/// # Errors
+/// A model that is not here, with what to do about it.
+pub fn resolve(model_path: Option<&Path>, model: Option<&str>) -> Result<PathBuf> {
+    match (model_path, model) {
+        (Some(path), _) => Ok(path.to_path_buf()),
+        (None, Some(shipped::NAME)) | (None, None) => shipped::path(),
+        (None, Some(name)) => Ok(hub::Store::new(&hub::Config::from_env()?).resolve(name)?),
+    }
+}
+
+/// Loads the model that the flags name.
+///
+/// # Errors
+/// Whatever stands in the way, by file and key.
+pub fn load(args: &ModelArgs) -> Result<Loaded> {
+    let path = resolve(args.model_path.as_deref(), args.model.as_deref())?;
+    Ok(engine::load(&path, args.device.into())?)
+}
