@@ -3,7 +3,8 @@
 mod fake;
 
 use engine::{Engine, Event, Finished, Request, Sampler, SamplingParams};
-use fake::{VOCAB, config, expected_logits, fake, start};
+use fake::{VOCAB, config, expected_in, expected_logits, fake, start};
+use models::{Rope, Scaling};
 
 /// Requests of many lengths that share beginnings, greedy and drawn.
 fn requests() -> Vec<Request> {
@@ -149,5 +150,29 @@ fn scores_and_answers_share_a_tight_cache() {
         let got: Vec<u32> =
             handle.filter_map(|e| if let Event::Token { id, .. } = e { Some(id) } else { None }).collect();
         assert_eq!(got, by_definition(&request));
+    }
+}
+
+#[test]
+fn rotations_that_follow_the_length_are_computed_again_when_it_changes_them() {
+    let long = Scaling::LongRope { short: vec![1.0], long: vec![2.0], original: 40, attention_factor: 1.0 };
+    for scaling in [Scaling::Dynamic { factor: 2.0, original: 40 }, long] {
+        let rope = Rope { dim: 2, theta: 1e4, interleaved: false, scaling };
+        let model = || {
+            let mut model = fake(93);
+            model.spec.ropes = vec![rope.clone()];
+            model
+        };
+        let spec = model().spec;
+        let engine = start(model(), config(16, 4, 120));
+        for request in requests() {
+            let mut sampler = Sampler::new(request.params.clone(), request.seed.unwrap(), false);
+            let mut tokens = request.tokens.clone();
+            for _ in 0..request.max_tokens.unwrap() {
+                let logits = expected_in(spec.rope_regime(tokens.len()), &tokens);
+                tokens.push(sampler.sample(&logits, &tokens).unwrap().id);
+            }
+            assert_eq!(engine.run_one(request.clone()).unwrap().tokens, tokens[request.tokens.len()..]);
+        }
     }
 }

@@ -20,7 +20,7 @@ pub struct Seen {
 }
 
 pub struct Fake {
-    spec: Spec,
+    pub spec: Spec,
     shape: CacheShape,
     /// Per slot a hash of the token and position written there.
     cache: Vec<u64>,
@@ -79,7 +79,16 @@ fn mix(a: u64, b: u64) -> u64 {
 
 /// The logits after a history, computed without any cache.
 pub fn expected_logits(tokens: &[u32]) -> Vec<f32> {
-    logits(tokens.iter().enumerate().map(|(p, &t)| mix(u64::from(t) + 1, p as u64)))
+    expected_in(0, tokens)
+}
+
+/// As [`expected_logits`], of a model whose keys depend on this regime of rotations.
+pub fn expected_in(regime: u64, tokens: &[u32]) -> Vec<f32> {
+    logits(tokens.iter().enumerate().map(|(p, &t)| key(regime, t, p as u64)))
+}
+
+fn key(regime: u64, token: u32, position: u64) -> u64 {
+    mix(u64::from(token) + 1, position | regime << 32)
 }
 
 fn logits(history: impl Iterator<Item = u64>) -> Vec<f32> {
@@ -147,8 +156,12 @@ impl Model for Fake {
         if self.fail_after.is_some_and(|most| seen.rows.iter().sum::<usize>() > most) {
             return Err(Error::Backend { backend: "fake", message: "out of patience".into() });
         }
-        for (i, &slot) in batch.slots.iter().enumerate() {
-            self.cache[slot as usize] = mix(u64::from(batch.tokens[i]) + 1, u64::from(batch.positions[i]));
+        for span in &batch.spans {
+            let regime = self.spec.rope_regime(span.length);
+            for i in span.start..span.start + span.len {
+                let written = key(regime, batch.tokens[i], batch.positions[i].into());
+                self.cache[batch.slots[i] as usize] = written;
+            }
         }
         let mut out = Vec::new();
         for &row in &batch.outputs {
