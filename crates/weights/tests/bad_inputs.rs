@@ -129,6 +129,31 @@ fn every_hostile_file_is_refused_with_its_reason() {
     assert_eq!(seen, SAYS.len() + FOR_OTHERS.len());
 }
 
+/// The most memory that this process has had resident, in bytes.
+#[cfg(target_os = "linux")]
+fn peak_memory() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn hostile_files_cost_no_memory() {
+    let Some(folder) = material("bad-inputs") else { return };
+    let before = peak_memory();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        // Whatever the file, every reader is tried on it.
+        let path = entry.unwrap().path();
+        for kind in ["gguf", "safetensors", "index"] {
+            drop(open(kind, &path));
+        }
+    }
+    // The largest file has a megabyte; the other tests of this binary run beside this one.
+    let grown = peak_memory() - before;
+    assert!(grown < 64 << 20, "{grown} bytes");
+}
+
 #[test]
 fn scores_of_the_wrong_type_are_not_read_as_floats() {
     let Some(folder) = material("bad-inputs") else { return };
