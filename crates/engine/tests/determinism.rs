@@ -62,11 +62,13 @@ fn among_seven_others_it_is_the_same_however_tight_budget_blocks_and_cache_are()
         [(512, 32, 2000), (7, 4, 100), (1, 1, 93), (3, 8, 128), (16, 2, 200), (512, 32, 96), (9, 5, 150)]
     {
         let model = fake(93);
+        let seen = model.seen.clone();
         let engine = start(model, config(budget, block_size, cache));
         let got = together(&engine, &requests());
         assert_eq!(got, expected, "budget {budget}, blocks of {block_size}, cache of {cache} tokens");
         // Once more, with whatever the prefix cache has kept.
         assert_eq!(together(&engine, &requests()), expected);
+        assert!(seen.lock().unwrap().rows.iter().all(|rows| *rows <= budget), "budget {budget}");
     }
 }
 
