@@ -2,11 +2,17 @@
 
 #![warn(clippy::undocumented_unsafe_blocks)]
 
+pub mod activation;
 pub mod alloc;
+pub mod attention;
 pub mod isa;
+mod math;
 pub mod matmul;
+pub mod norm;
 pub mod pack;
+pub mod peak;
 pub mod pool;
 pub mod quant;
+pub mod rope;
 mod simd;
 pub mod threads;

@@ -3,6 +3,8 @@
 //! For an output, whatever the tiling: even columns in one sum, odd ones in another, each by fma in order,
 //! the two added at the end. Rows are lanes, as for integer weights.
 
+#![allow(clippy::needless_range_loop)] // as in int8.rs
+
 use crate::pack::layout::PANEL;
 use crate::simd::{Kernel, Simd};
 
@@ -181,7 +183,8 @@ unsafe fn tiles<S: Simd, P: Plain>(s: S, w: Walk, tokens: usize) {
 /// As for [`Panel::run`], with `NT` tokens.
 #[inline(always)]
 unsafe fn tile<S: Simd, P: Plain, const NT: usize, const RT: usize>(s: S, w: Walk) {
-    for row in (0..PANEL).step_by(RT * S::LANES) {
+    let mut row = 0;
+    while row < PANEL {
         let mut even = [[s.splat(0.0); RT]; NT];
         let mut odd = [[s.splat(0.0); RT]; NT];
         // SAFETY: `sums` has NT x 64, `x` NT rows of `cols`, the panel `cols` columns.
@@ -210,8 +213,8 @@ unsafe fn tile<S: Simd, P: Plain, const NT: usize, const RT: usize>(s: S, w: Wal
             if w.cols % 2 == 1 {
                 for r in 0..RT {
                     let (a, _) = P::pair(s, w.weights, w.cols / 2, row + r * S::LANES, false);
-                    for (t, even) in even.iter_mut().enumerate() {
-                        even[r] = s.fma(s.load1(w.x.add(t * w.stride + w.cols - 1)), a, even[r]);
+                    for t in 0..NT {
+                        even[t][r] = s.fma(s.load1(w.x.add(t * w.stride + w.cols - 1)), a, even[t][r]);
                     }
                 }
             }
@@ -222,5 +225,6 @@ unsafe fn tile<S: Simd, P: Plain, const NT: usize, const RT: usize>(s: S, w: Wal
                 }
             }
         }
+        row += RT * S::LANES;
     }
 }

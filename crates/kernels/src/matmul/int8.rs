@@ -15,6 +15,10 @@
 //! Up to [`DIRECT`] tokens unpack the codes in registers; more have a stretch of weights unpacked once into
 //! the first-level cache for all of them.
 
+// Index loops only: adapters of iterators are functions that are not always inlined, and registers then
+// go through memory.
+#![allow(clippy::needless_range_loop)]
+
 use super::acts::ActBlock;
 use crate::isa::Isa;
 use crate::pack::layout::{BLOCK, C8, C8Narrow, Codes, Flat, Format, PANEL, Scales};
@@ -157,7 +161,8 @@ unsafe fn unpack<S: Simd, F: Format>(s: S, units: *const u8, blocks: usize, to: 
             let codes = unit.add(F::S::HEAD + sub * F::C::BYTES);
             let head = to.add(b * (head_bytes + 1024));
             let scales = head.cast::<f32>();
-            for row in (0..PANEL).step_by(S::LANES) {
+            let mut row = 0;
+            while row < PANEL {
                 for half in 0..groups {
                     s.store(scales.add(half * PANEL + row), F::S::scale(s, unit, sub, half, row));
                     if F::S::MIN {
@@ -174,6 +179,7 @@ unsafe fn unpack<S: Simd, F: Format>(s: S, units: *const u8, blocks: usize, to: 
                     )*};
                 }
                 group!(0 1 2 3 4 5 6 7);
+                row += S::LANES;
             }
         }
     }
@@ -247,13 +253,14 @@ unsafe fn few<S: Simd, F: Format>(s: S, w: Walk, tokens: usize) {
 /// As for [`Panel::run`], with `NT` tokens.
 #[inline(always)]
 unsafe fn tile<S: Simd, F: Format, const NT: usize, const RT: usize>(s: S, w: Walk) {
-    for row in (0..PANEL).step_by(RT * S::LANES) {
+    let mut row = 0;
+    while row < PANEL {
         let mut acc = [[s.splat(0.0); RT]; NT];
         // SAFETY: `out` has NT x 32; units and activations have `blocks` blocks.
         unsafe {
-            for (t, acc) in acc.iter_mut().enumerate() {
-                for (r, acc) in acc.iter_mut().enumerate() {
-                    *acc = s.load(w.out.add(t * PANEL + row + r * S::LANES));
+            for t in 0..NT {
+                for r in 0..RT {
+                    acc[t][r] = s.load(w.out.add(t * PANEL + row + r * S::LANES));
                 }
             }
             for u in 0..w.blocks / F::S::SUPER {
@@ -263,12 +270,13 @@ unsafe fn tile<S: Simd, F: Format, const NT: usize, const RT: usize>(s: S, w: Wa
                     block::<S, F, NT, RT>(s, unit, sub, row, acts, w.stride, w.offset, &mut acc);
                 }
             }
-            for (t, acc) in acc.iter().enumerate() {
-                for (r, acc) in acc.iter().enumerate() {
-                    s.store(w.out.add(t * PANEL + row + r * S::LANES), *acc);
+            for t in 0..NT {
+                for r in 0..RT {
+                    s.store(w.out.add(t * PANEL + row + r * S::LANES), acc[t][r]);
                 }
             }
         }
+        row += RT * S::LANES;
     }
 }
 
@@ -293,36 +301,43 @@ unsafe fn block<S: Simd, F: Format, const NT: usize, const RT: usize>(
         let codes = unit.add(F::S::HEAD + sub * F::C::BYTES);
         let mut dots = [[s.isplat(0); RT]; NT];
         macro_rules! start {
-            ($sum:expr) => {
-                for (t, dots) in dots.iter_mut().enumerate() {
-                    let sum: fn(&ActBlock) -> i32 = $sum;
-                    *dots = [s.isplat(MAGIC - offset * sum(&*acts.add(t * stride))); RT];
+            ($a:ident, $sum:expr) => {
+                for t in 0..NT {
+                    let $a = acts.add(t * stride);
+                    let start = s.isplat(MAGIC - offset * $sum);
+                    for r in 0..RT {
+                        dots[t][r] = start;
+                    }
                 }
             };
         }
         macro_rules! group {
             ($($g:literal)*) => {$(
                 let mut c = [s.isplat(0); RT];
-                for (r, c) in c.iter_mut().enumerate() {
-                    *c = F::C::get::<S, $g>(s, codes, row + r * S::LANES);
+                for r in 0..RT {
+                    c[r] = F::C::get::<S, $g>(s, codes, row + r * S::LANES);
                 }
-                for (t, dots) in dots.iter_mut().enumerate() {
+                for t in 0..NT {
                     let a = s.iload4((&raw const (*acts.add(t * stride)).q).cast::<i8>().add(4 * $g));
-                    for (dot, &c) in dots.iter_mut().zip(&c) {
-                        *dot = if F::C::WIDE { s.dot::<true>(*dot, c, a) } else { s.dot::<false>(*dot, c, a) };
+                    for r in 0..RT {
+                        dots[t][r] = if F::C::WIDE {
+                            s.dot::<true>(dots[t][r], c[r], a)
+                        } else {
+                            s.dot::<false>(dots[t][r], c[r], a)
+                        };
                     }
                 }
             )*};
         }
         if F::S::HALF {
-            start!(|a| a.half[0]);
+            start!(a, (*a).half[0]);
             group!(0 1 2 3);
             finish::<S, F, NT, RT>(s, unit, sub, 0, row, acts, stride, &dots, acc);
-            start!(|a| a.half[1]);
+            start!(a, (*a).half[1]);
             group!(4 5 6 7);
             finish::<S, F, NT, RT>(s, unit, sub, 1, row, acts, stride, &dots, acc);
         } else {
-            start!(|a| a.sum);
+            start!(a, (*a).sum);
             group!(0 1 2 3 4 5 6 7);
             finish::<S, F, NT, RT>(s, unit, sub, 0, row, acts, stride, &dots, acc);
         }

@@ -1,0 +1,326 @@
+//! Attention over a cache of blocks: scores, softmax and weighted sum in one pass (flash attention).
+//!
+//! For each query row, in this order whatever the batch, threads or chunks: positions are cut at multiples
+//! of [`SPLIT`] (absolute); within a split, blocks of 32 positions follow one another with a running maximum
+//! (Milakov and Gimelshein 2018, Dao et al. 2022); the splits' results are folded one after another. With
+//! many rows a thread takes all splits of some rows, with few the splits are shared out: the same sums.
+//!
+//! All query heads of a kv head are rows of one tile, so a key is read once for them.
+
+mod cache;
+mod tile;
+
+pub use cache::{KvLayer, KvType, POSITIONS};
+
+use crate::isa::Isa;
+use crate::pool::Pool;
+use crate::simd::dispatch;
+use cache::Store;
+use std::cell::RefCell;
+use std::ops::Range;
+use tile::{Block, Number, State};
+
+/// Positions whose softmax is taken together; fixed, so that results do not depend on the number of threads.
+pub const SPLIT: usize = 512;
+/// Rows (tokens x query heads of a kv head) that a tile aims at in prefill.
+const TILE_ROWS: usize = 48;
+
+/// What all rows of a layer share.
+#[derive(Clone, Copy, Debug)]
+pub struct AttnParams<'a> {
+    /// Query heads, a multiple of the kv heads.
+    pub heads: usize,
+    /// What scores are multiplied by, 1 / sqrt(head_dim) as a rule.
+    pub scale: f32,
+    /// Scores become cap x tanh(score / cap); 0 for none.
+    pub softcap: f32,
+    /// A token sees this many positions, itself included.
+    pub window: Option<usize>,
+    /// A score per query head that takes weight and gives no value.
+    pub sinks: Option<&'a [f32]>,
+}
+
+/// Successive tokens of one sequence within a batch; their keys and values are already written.
+#[derive(Clone, Copy, Debug)]
+pub struct Span<'a> {
+    /// The first token's row in the batch.
+    pub row: usize,
+    /// Tokens.
+    pub tokens: usize,
+    /// The first token's position.
+    pub position: usize,
+    /// Where the sequence's blocks of 32 positions lie, from position 0 to the last token's.
+    pub blocks: &'a [u32],
+}
+
+/// `out[n, heads, v_dim]` = attention of `q[n, heads, k_dim]` over what the spans' tables name, causal.
+pub fn attend(pool: &Pool, kv: &KvLayer, p: &AttnParams<'_>, spans: &[Span<'_>], q: &[f32], out: &mut [f32]) {
+    attend_on(Isa::current(), pool, kv, p, spans, q, out);
+}
+
+/// As [`attend`], with the registers of `isa`.
+pub fn attend_on(
+    isa: Isa,
+    pool: &Pool,
+    kv: &KvLayer,
+    p: &AttnParams<'_>,
+    spans: &[Span<'_>],
+    q: &[f32],
+    out: &mut [f32],
+) {
+    check(kv, p, spans, q, out);
+    let work = Work { isa, kv, p, q, group: p.heads / kv.kv_heads, out: Out(out.as_mut_ptr()) };
+    let tokens = (TILE_ROWS / work.group).max(1);
+    let tiles: Vec<Tile<'_>> = spans.iter().flat_map(|span| work.tiles(span, tokens)).collect();
+    let splits: usize = tiles.iter().map(|t| t.splits().len()).sum();
+    if tiles.len() >= 4 * pool.threads() || splits == tiles.len() || pool.threads() == 1 {
+        // The last tiles of a prompt see most: they go first.
+        return pool.each(tiles.len(), |i| work.whole(&tiles[tiles.len() - 1 - i]));
+    }
+    let parts: Vec<(usize, usize)> =
+        tiles.iter().enumerate().flat_map(|(i, t)| t.splits().map(move |s| (i, s))).collect();
+    let mut done: Vec<State> = Vec::new();
+    done.resize_with(parts.len(), State::default);
+    pool.each_piece(&mut done, 1, |i, state| {
+        let (t, split) = parts[i];
+        work.split(&tiles[t], split, &mut state[0]);
+    });
+    pool.each(tiles.len(), |i| {
+        let mut total = Total::new(&work, &tiles[i]);
+        for ((_, _), state) in parts.iter().zip(&done).filter(|((t, _), _)| *t == i) {
+            total.add(state);
+        }
+        work.finish(&tiles[i], &total);
+    });
+}
+
+fn check(kv: &KvLayer, p: &AttnParams<'_>, spans: &[Span<'_>], q: &[f32], out: &[f32]) {
+    assert!(p.heads > 0 && p.heads % kv.kv_heads == 0, "{} heads for {} kv heads", p.heads, kv.kv_heads);
+    let n = q.len() / (p.heads * kv.k_dim);
+    assert_eq!(q.len(), n * p.heads * kv.k_dim, "queries");
+    assert_eq!(out.len(), n * p.heads * kv.v_dim, "outputs");
+    assert!(p.sinks.is_none_or(|s| s.len() == p.heads), "a sink for each head");
+    assert!(p.window != Some(0), "a window sees the token itself");
+    let mut taken = vec![false; n];
+    for s in spans {
+        assert!(s.row + s.tokens <= n, "a span of rows {}.. in a batch of {n}", s.row);
+        assert!(s.blocks.len() * POSITIONS >= s.position + s.tokens, "a block table that ends too early");
+        assert!(s.blocks.iter().all(|&b| (b as usize) < kv.blocks()), "a block that the cache does not have");
+        for t in &mut taken[s.row..s.row + s.tokens] {
+            assert!(!std::mem::replace(t, true), "spans overlap");
+        }
+    }
+}
+
+struct Out(*mut f32);
+// SAFETY: each tile writes the rows and heads that are its own.
+unsafe impl Sync for Out {}
+
+struct Work<'a> {
+    isa: Isa,
+    kv: &'a KvLayer,
+    p: &'a AttnParams<'a>,
+    q: &'a [f32],
+    /// Query heads of a kv head.
+    group: usize,
+    out: Out,
+}
+
+/// Some tokens of a span, one kv head.
+#[derive(Clone, Copy)]
+struct Tile<'a> {
+    span: &'a Span<'a>,
+    kv_head: usize,
+    /// The first token within the span, and how many.
+    token: usize,
+    tokens: usize,
+    window: usize,
+}
+
+impl Tile<'_> {
+    fn position(&self) -> usize {
+        self.span.position + self.token
+    }
+
+    /// Splits that any of its tokens sees.
+    fn splits(&self) -> Range<usize> {
+        let first = (self.position() + 1).saturating_sub(self.window);
+        first / SPLIT..(self.position() + self.tokens - 1) / SPLIT + 1
+    }
+
+    /// Positions that its token `t` sees.
+    fn seen(&self, t: usize) -> Range<usize> {
+        let at = self.position() + t;
+        (at + 1).saturating_sub(self.window)..at + 1
+    }
+}
+
+impl<'a> Work<'a> {
+    fn tiles<'b>(&self, span: &'b Span<'b>, tokens: usize) -> impl Iterator<Item = Tile<'b>> + use<'b> {
+        let (heads, window) = (self.kv.kv_heads, self.p.window.unwrap_or(usize::MAX));
+        (0..span.tokens).step_by(tokens).flat_map(move |token| {
+            let tokens = tokens.min(span.tokens - token);
+            (0..heads).map(move |kv_head| Tile { span, kv_head, token, tokens, window })
+        })
+    }
+
+    /// All splits of a tile.
+    fn whole(&self, tile: &Tile<'_>) {
+        let mut total = Total::new(self, tile);
+        let mut state = State::default();
+        for split in tile.splits() {
+            self.split(tile, split, &mut state);
+            total.add(&state);
+        }
+        self.finish(tile, &total);
+    }
+
+    /// One split of a tile.
+    fn split(&self, tile: &Tile<'_>, split: usize, state: &mut State) {
+        state.clear(tile.tokens * self.group, self.kv.v_stride());
+        SCRATCH.with_borrow_mut(|s| {
+            self.queries(tile, &mut s.q);
+            match (&self.kv.k, &self.kv.v) {
+                (Store::F16(k), Store::F16(v)) => self.blocks(tile, split, k, v, s, state),
+                (Store::F32(k), Store::F32(v)) => self.blocks(tile, split, k, v, s, state),
+                _ => {}
+            }
+        });
+    }
+
+    /// Scaled queries of the tile's rows: tokens, then heads of the group.
+    fn queries(&self, tile: &Tile<'_>, to: &mut Vec<f32>) {
+        let width = self.group * self.kv.k_dim;
+        to.clear();
+        for t in 0..tile.tokens {
+            let row = tile.span.row + tile.token + t;
+            let q = &self.q[(row * self.kv.kv_heads + tile.kv_head) * width..][..width];
+            to.extend(q.iter().map(|x| x * self.p.scale));
+        }
+    }
+
+    fn blocks<N: Number>(
+        &self,
+        tile: &Tile<'_>,
+        split: usize,
+        k: &[N],
+        v: &[N],
+        s: &mut Scratch,
+        state: &mut State,
+    ) {
+        let (kd, stride) = (self.kv.k_dim, self.kv.v_stride());
+        s.unpacked.resize((kd + stride) * POSITIONS, 0.0);
+        s.scores.resize(tile.tokens * self.group * POSITIONS, 0.0);
+        let end = tile.position() + tile.tokens;
+        for from in (split * SPLIT..((split + 1) * SPLIT).min(end)).step_by(POSITIONS) {
+            let rows = self.rows(tile, from, &mut s.seen);
+            if rows.is_empty() {
+                continue;
+            }
+            let place = tile.span.blocks[from / POSITIONS] as usize * self.kv.kv_heads + tile.kv_head;
+            let block = Block {
+                k: &k[place * kd * POSITIONS..][..kd * POSITIONS],
+                v: &v[place * stride * POSITIONS..][..stride * POSITIONS],
+                q: &s.q,
+                k_dim: kd,
+                stride,
+                rows,
+                seen: &s.seen,
+                written: POSITIONS.min(end - from),
+                softcap: self.p.softcap,
+                scores: &mut s.scores,
+                unpacked: &mut s.unpacked,
+                state,
+            };
+            dispatch(self.isa, block);
+        }
+    }
+
+    /// Which rows see anything of the block at `from`, and what of it. They lie one after another, as both
+    /// ends of what a token sees grow with its position.
+    fn rows(&self, tile: &Tile<'_>, from: usize, seen: &mut Vec<(usize, usize)>) -> Range<usize> {
+        seen.clear();
+        let mut first = None;
+        for t in 0..tile.tokens {
+            let r = tile.seen(t);
+            let (a, b) = (r.start.max(from), r.end.min(from + POSITIONS));
+            if a < b {
+                first.get_or_insert(t);
+                seen.extend(std::iter::repeat_n((a - from, b - from), self.group));
+            }
+        }
+        let first = first.unwrap_or(0) * self.group;
+        first..first + seen.len()
+    }
+
+    /// The tile's rows to where they belong.
+    fn finish(&self, tile: &Tile<'_>, total: &Total) {
+        let (dim, stride) = (self.kv.v_dim, self.kv.v_stride());
+        for r in 0..tile.tokens * self.group {
+            let head = tile.kv_head * self.group + r % self.group;
+            let row = tile.span.row + tile.token + r / self.group;
+            let (mut weight, mut scale) = (total.weight[r], 1.0);
+            if let Some(sinks) = self.p.sinks {
+                let max = total.max[r].max(sinks[head]);
+                scale = (total.max[r] - max).exp();
+                weight = weight * scale + (sinks[head] - max).exp();
+            }
+            scale /= weight;
+            // SAFETY: row and head lie in `out` (`check`), and spans do not overlap.
+            let out = unsafe {
+                std::slice::from_raw_parts_mut(self.out.0.add((row * self.p.heads + head) * dim), dim)
+            };
+            for (o, x) in out.iter_mut().zip(&total.sum[r * stride..]) {
+                *o = x * scale;
+            }
+        }
+    }
+}
+
+/// The splits of a tile so far.
+struct Total {
+    max: Vec<f32>,
+    weight: Vec<f32>,
+    sum: Vec<f32>,
+    stride: usize,
+}
+
+impl Total {
+    fn new(work: &Work<'_>, tile: &Tile<'_>) -> Total {
+        let (rows, stride) = (tile.tokens * work.group, work.kv.v_stride());
+        let max = vec![f32::NEG_INFINITY; rows];
+        Total { max, weight: vec![0.0; rows], sum: vec![0.0; rows * stride], stride }
+    }
+
+    /// Folds in the next split. A row that saw nothing of it stays as it is.
+    fn add(&mut self, state: &State) {
+        for r in 0..self.max.len() {
+            if state.max[r] == f32::NEG_INFINITY {
+                continue;
+            }
+            let max = if state.max[r] > self.max[r] { state.max[r] } else { self.max[r] };
+            let (a, b) = ((self.max[r] - max).exp(), (state.max[r] - max).exp());
+            self.weight[r] = self.weight[r] * a + state.weight(r) * b;
+            let mine = &mut self.sum[r * self.stride..][..self.stride];
+            for (x, y) in mine.iter_mut().zip(&state.sum[r * self.stride..]) {
+                *x = *x * a + y * b;
+            }
+            self.max[r] = max;
+        }
+    }
+}
+
+#[derive(Default)]
+struct Scratch {
+    q: Vec<f32>,
+    scores: Vec<f32>,
+    unpacked: Vec<f32>,
+    seen: Vec<(usize, usize)>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::default());
+}
+
+#[cfg(test)]
+mod tests;

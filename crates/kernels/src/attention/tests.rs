@@ -1,0 +1,146 @@
+//! Attention against plain arithmetic, and bit for bit against every other way to cut it.
+
+use super::*;
+
+struct Case {
+    heads: usize,
+    kv_heads: usize,
+    k_dim: usize,
+    v_dim: usize,
+    softcap: f32,
+    window: Option<usize>,
+    sinks: bool,
+}
+
+fn numbers(n: usize, seed: u64) -> Vec<f32> {
+    let mut x = seed;
+    (0..n)
+        .map(|_| {
+            x = x.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (x >> 33) as f32 / (1u64 << 30) as f32 - 1.0
+        })
+        .collect()
+}
+
+const CASES: [Case; 4] = [
+    Case { heads: 4, kv_heads: 2, k_dim: 64, v_dim: 64, softcap: 0.0, window: None, sinks: false },
+    Case { heads: 6, kv_heads: 2, k_dim: 10, v_dim: 22, softcap: 5.0, window: None, sinks: true },
+    Case { heads: 3, kv_heads: 3, k_dim: 80, v_dim: 80, softcap: 0.0, window: Some(37), sinks: false },
+    Case { heads: 8, kv_heads: 1, k_dim: 16, v_dim: 128, softcap: 0.0, window: Some(600), sinks: true },
+];
+
+struct Sequence {
+    kv: KvLayer,
+    table: Vec<u32>,
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    sinks: Vec<f32>,
+}
+
+fn sequence(c: &Case, kind: KvType, n: usize, pool: &Pool) -> Sequence {
+    let blocks = n.div_ceil(32) + 3;
+    let blocks = if blocks % 7 == 0 { blocks + 1 } else { blocks };
+    // Blocks in an order of their own.
+    let table: Vec<u32> = (0..n.div_ceil(32)).map(|i| ((i * 7 + 2) % blocks) as u32).collect();
+    let mut kv = KvLayer::new(kind, blocks, c.kv_heads, c.k_dim, c.v_dim);
+    let q = numbers(n * c.heads * c.k_dim, 1).iter().map(|x| x * 3.0).collect();
+    let (k, v) = (numbers(n * c.kv_heads * c.k_dim, 2), numbers(n * c.kv_heads * c.v_dim, 3));
+    let slots: Vec<u32> = (0..n).map(|i| table[i / 32] * 32 + i as u32 % 32).collect();
+    kv.write(pool, &slots, &k, &v);
+    Sequence { kv, table, q, k, v, sinks: numbers(c.heads, 4) }
+}
+
+fn run(isa: Isa, pool: &Pool, c: &Case, s: &Sequence, from: usize, to: usize) -> Vec<f32> {
+    let sinks = c.sinks.then_some(&s.sinks[..]);
+    let scale = 1.0 / (c.k_dim as f32).sqrt();
+    let p = AttnParams { heads: c.heads, scale, softcap: c.softcap, window: c.window, sinks };
+    let span = Span { row: 0, tokens: to - from, position: from, blocks: &s.table };
+    let mut out = vec![f32::NAN; (to - from) * c.heads * c.v_dim];
+    let width = c.heads * c.k_dim;
+    attend_on(isa, pool, &s.kv, &p, &[span], &s.q[from * width..to * width], &mut out);
+    out
+}
+
+fn plain(c: &Case, s: &Sequence, t: usize, head: usize) -> Vec<f64> {
+    let h = head / (c.heads / c.kv_heads);
+    let first = (t + 1).saturating_sub(c.window.unwrap_or(usize::MAX));
+    let q = &s.q[(t * c.heads + head) * c.k_dim..][..c.k_dim];
+    let score = |j: usize| {
+        let k = &s.k[(j * c.kv_heads + h) * c.k_dim..][..c.k_dim];
+        let x = q.iter().zip(k).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+        let (x, cap) = (x / (c.k_dim as f64).sqrt(), f64::from(c.softcap));
+        if cap > 0.0 { cap * (x / cap).tanh() } else { x }
+    };
+    let weights: Vec<f64> = (first..=t).map(|j| score(j).exp()).collect();
+    let sink = if c.sinks { f64::from(s.sinks[head]).exp() } else { 0.0 };
+    let total: f64 = weights.iter().sum::<f64>() + sink;
+    (0..c.v_dim)
+        .map(|d| {
+            let value = |j: usize| f64::from(s.v[(j * c.kv_heads + h) * c.v_dim + d]);
+            weights.iter().enumerate().map(|(i, w)| w * value(first + i)).sum::<f64>() / total
+        })
+        .collect()
+}
+
+#[test]
+fn attention_is_near_plain_arithmetic() {
+    let pool = Pool::new(2);
+    let n = 1100;
+    for c in &CASES {
+        for (kind, tolerance) in [(KvType::F32, 2e-6), (KvType::F16, 1e-3)] {
+            let s = sequence(c, kind, n, &pool);
+            for isa in Isa::available().into_iter().skip(1) {
+                let from = 1037;
+                let out = run(isa, &pool, c, &s, from, n);
+                for t in [from, from + 20, n - 1] {
+                    for head in 0..c.heads {
+                        let got = &out[((t - from) * c.heads + head) * c.v_dim..][..c.v_dim];
+                        for (g, e) in got.iter().zip(plain(c, &s, t, head)) {
+                            assert!(
+                                (f64::from(*g) - e).abs() < tolerance,
+                                "{g} for {e}, {t} {head} {kind:?}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_is_the_same_bits_however_the_work_is_cut() {
+    let pools: Vec<Pool> = (1..=3).map(Pool::new).collect();
+    let n = 600;
+    for c in &CASES {
+        let s = sequence(c, KvType::F16, n, &pools[0]);
+        let width = c.heads * c.v_dim;
+        let all = run(Isa::best(), &pools[1], c, &s, 0, n);
+        for isa in Isa::available() {
+            for (i, (from, to)) in
+                [(0, 1), (5, 6), (31, 33), (500, 541), (511, 513), (599, 600)].iter().enumerate()
+            {
+                for pool in &pools {
+                    let got = run(isa, pool, c, &s, *from, *to);
+                    let same = got
+                        .iter()
+                        .zip(&all[from * width..to * width])
+                        .all(|(a, b)| a.to_bits() == b.to_bits());
+                    assert!(same, "{} case {i}, {} threads, {from}..{to}", isa.name(), pool.threads());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn numbers_beyond_f16_are_held() {
+    let pool = Pool::new(1);
+    let mut kv = KvLayer::new(KvType::F16, 1, 1, 4, 4);
+    kv.write(&pool, &[0], &[1.0; 4], &[1e6, -1e6, 1.0, 0.0]);
+    let p = AttnParams { heads: 1, scale: 0.5, softcap: 0.0, window: None, sinks: None };
+    let mut out = [0.0; 4];
+    attend(&pool, &kv, &p, &[Span { row: 0, tokens: 1, position: 0, blocks: &[0] }], &[1.0; 4], &mut out);
+    assert_eq!(out, [65504.0, -65504.0, 1.0, 0.0]);
+}

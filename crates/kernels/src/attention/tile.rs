@@ -1,0 +1,320 @@
+//! The inner loops of attention: some rows of queries against one split of the positions.
+
+// Index loops, as in matmul/int8.rs.
+#![allow(clippy::needless_range_loop)]
+
+use super::cache::POSITIONS;
+use crate::math;
+use crate::simd::{Kernel, Simd, fold_sum};
+
+/// How a number of the cache is read.
+pub trait Number: Copy + 'static {
+    /// `S::LANES` numbers.
+    ///
+    /// # Safety
+    /// They exist.
+    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::F;
+}
+
+impl Number for f32 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const f32) -> S::F {
+        // SAFETY: the caller's promise.
+        unsafe { s.load(p) }
+    }
+}
+
+impl Number for u16 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const u16) -> S::F {
+        // SAFETY: the caller's promise.
+        unsafe { s.load_f16(p) }
+    }
+}
+
+/// Softmax so far and the weighted sum of values, for some rows.
+#[derive(Default)]
+pub struct State {
+    /// Greatest score of each row.
+    pub max: Vec<f32>,
+    /// Sum of e^(score - max), by position modulo 32: `[rows][32]`.
+    pub lanes: Vec<f32>,
+    /// `[rows][stride]`.
+    pub sum: Vec<f32>,
+}
+
+impl State {
+    /// Nothing seen, for `rows` rows of values `stride` wide.
+    pub fn clear(&mut self, rows: usize, stride: usize) {
+        self.max.clear();
+        self.max.resize(rows, f32::NEG_INFINITY);
+        self.lanes.clear();
+        self.lanes.resize(rows * POSITIONS, 0.0);
+        self.sum.clear();
+        self.sum.resize(rows * stride, 0.0);
+    }
+
+    /// The sum of row `r`'s weights.
+    pub fn weight(&self, r: usize) -> f32 {
+        let mut lanes = [0f32; POSITIONS];
+        lanes.copy_from_slice(&self.lanes[r * POSITIONS..][..POSITIONS]);
+        fold_sum(lanes)
+    }
+}
+
+/// One block of 32 positions for rows that lie one after another.
+pub struct Block<'a, N> {
+    /// Keys, `[k_dim][32]`.
+    pub k: &'a [N],
+    /// Values, `[32][stride]`.
+    pub v: &'a [N],
+    /// Scaled queries, `[rows][k_dim]`.
+    pub q: &'a [f32],
+    /// Numbers of a key.
+    pub k_dim: usize,
+    /// Numbers of a value, filled up to 16.
+    pub stride: usize,
+    /// The rows of the state to treat.
+    pub rows: std::ops::Range<usize>,
+    /// Positions of the block each row may see: `(from, to)`.
+    pub seen: &'a [(usize, usize)],
+    /// Positions of the block that were written.
+    pub written: usize,
+    /// Scores become cap x tanh(score / cap); 0 for none.
+    pub softcap: f32,
+    /// Room for `[rows][32]` scores.
+    pub scores: &'a mut [f32],
+    /// Room for a block of keys and one of values as f32.
+    pub unpacked: &'a mut [f32],
+    /// What is brought forward.
+    pub state: &'a mut State,
+}
+
+impl<N: Number> Kernel for Block<'_, N> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (first, n) = (self.rows.start, self.rows.len());
+        let (keys, values) = (self.k_dim * POSITIONS, self.stride * POSITIONS);
+        assert!(self.k.len() >= keys && self.v.len() >= values && self.stride % 16 == 0);
+        assert!(self.q.len() >= self.rows.end * self.k_dim && self.scores.len() >= n * POSITIONS);
+        assert!(self.seen.len() >= n && self.written <= POSITIONS && self.unpacked.len() >= keys + values);
+        assert!(self.state.sum.len() >= self.rows.end * self.stride);
+        self.scores[..n * POSITIONS].fill(0.0);
+        // SAFETY: the asserts give every extent that the products walk over.
+        unsafe {
+            let q = self.q.as_ptr().add(first * self.k_dim);
+            let scores = self.scores.as_mut_ptr();
+            let sum = self.state.sum.as_mut_ptr().add(first * self.stride);
+            let many = n > 2 * S::TILE && size_of::<N>() < 4;
+            if many {
+                convert(s, self.k, keys, self.unpacked.as_mut_ptr());
+                convert(s, self.v, values, self.unpacked.as_mut_ptr().add(keys));
+            }
+            let (uk, uv) = (self.unpacked.as_ptr(), self.unpacked.as_ptr().add(keys));
+            let to_scores = Product { a: q, lda: self.k_dim, k: self.k_dim, width: POSITIONS, c: scores };
+            if many {
+                product(s, to_scores, uk, n);
+            } else {
+                product(s, to_scores, self.k.as_ptr(), n);
+            }
+            for r in 0..n {
+                let state = &mut *self.state;
+                weigh(
+                    s,
+                    &mut self.scores[r * POSITIONS..],
+                    self.seen[r],
+                    self.softcap,
+                    state,
+                    first + r,
+                    self.stride,
+                );
+            }
+            let to_sum = Product {
+                a: self.scores.as_ptr(),
+                lda: POSITIONS,
+                k: self.written,
+                width: self.stride,
+                c: sum,
+            };
+            if many {
+                product(s, to_sum, uv, n);
+            } else {
+                product(s, to_sum, self.v.as_ptr(), n);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `from` and `to` have `len` numbers, a multiple of 16.
+#[inline(always)]
+unsafe fn convert<S: Simd, N: Number>(s: S, from: &[N], len: usize, to: *mut f32) {
+    let mut i = 0;
+    while i < len {
+        // SAFETY: the caller's promise.
+        unsafe { s.store(to.add(i), N::load(s, from.as_ptr().add(i))) };
+        i += S::LANES;
+    }
+}
+
+/// c[rows][width] += a[rows][k] b[k][width], each sum in the order of k.
+#[derive(Clone, Copy)]
+struct Product {
+    a: *const f32,
+    lda: usize,
+    k: usize,
+    width: usize,
+    c: *mut f32,
+}
+
+/// # Safety
+/// The matrices of [`Product`] exist with `rows` rows; `width` is a multiple of 16.
+#[inline(always)]
+unsafe fn product<S: Simd, N: Number>(s: S, p: Product, b: *const N, rows: usize) {
+    let mut r = 0;
+    let mut left = rows.div_ceil(S::TILE);
+    while r < rows {
+        let n = (rows - r).div_ceil(left);
+        // SAFETY: rows r..r + n exist.
+        unsafe {
+            let at = Product { a: p.a.add(r * p.lda), c: p.c.add(r * p.width), ..p };
+            match (S::TILE, n) {
+                (1, _) => columns::<S, N, 1, 1>(s, at, b),
+                (6, 1) => columns::<S, N, 1, 2>(s, at, b),
+                (6, 2) => columns::<S, N, 2, 2>(s, at, b),
+                (6, 3) => columns::<S, N, 3, 2>(s, at, b),
+                (6, 4) => columns::<S, N, 4, 2>(s, at, b),
+                (6, 5) => columns::<S, N, 5, 2>(s, at, b),
+                (6, _) => columns::<S, N, 6, 2>(s, at, b),
+                (_, 1) => columns::<S, N, 1, 2>(s, at, b),
+                (_, 2) => columns::<S, N, 2, 2>(s, at, b),
+                (_, 3) => columns::<S, N, 3, 2>(s, at, b),
+                (_, _) => columns::<S, N, 4, 2>(s, at, b),
+            }
+        }
+        r += n;
+        left -= 1;
+    }
+}
+
+/// `NR` rows, `NC` registers of columns at a time.
+///
+/// # Safety
+/// As for [`product`], with `NR` rows.
+#[inline(always)]
+unsafe fn columns<S: Simd, N: Number, const NR: usize, const NC: usize>(s: S, p: Product, b: *const N) {
+    let mut at = 0;
+    // SAFETY: the caller's promise.
+    unsafe {
+        while at + NC * S::LANES <= p.width {
+            tile::<S, N, NR, NC>(s, p, b, at);
+            at += NC * S::LANES;
+        }
+        while at < p.width {
+            tile::<S, N, NR, 1>(s, p, b, at);
+            at += S::LANES;
+        }
+    }
+}
+
+/// # Safety
+/// As for [`product`]; `at + NC x LANES <= width`.
+#[inline(always)]
+unsafe fn tile<S: Simd, N: Number, const NR: usize, const NC: usize>(
+    s: S,
+    p: Product,
+    b: *const N,
+    at: usize,
+) {
+    let mut acc = [[s.splat(0.0); NC]; NR];
+    // SAFETY: the caller's promise.
+    unsafe {
+        for r in 0..NR {
+            for c in 0..NC {
+                acc[r][c] = s.load(p.c.add(r * p.width + at + c * S::LANES));
+            }
+        }
+        for k in 0..p.k {
+            let mut x = [s.splat(0.0); NC];
+            for c in 0..NC {
+                x[c] = N::load(s, b.add(k * p.width + at + c * S::LANES));
+            }
+            for r in 0..NR {
+                let a = s.load1(p.a.add(r * p.lda + k));
+                for c in 0..NC {
+                    acc[r][c] = s.fma(a, x[c], acc[r][c]);
+                }
+            }
+        }
+        for r in 0..NR {
+            for c in 0..NC {
+                s.store(p.c.add(r * p.width + at + c * S::LANES), acc[r][c]);
+            }
+        }
+    }
+}
+
+/// Scores of one row become weights, and what was summed before is brought to the new maximum.
+///
+/// # Safety
+/// `scores` has 32 numbers, the state row `row` of `stride`.
+#[inline(always)]
+unsafe fn weigh<S: Simd>(
+    s: S,
+    scores: &mut [f32],
+    (from, to): (usize, usize),
+    softcap: f32,
+    state: &mut State,
+    row: usize,
+    stride: usize,
+) {
+    let p = scores.as_mut_ptr();
+    // SAFETY: 32 numbers at p, and in the lanes of the row; `stride`, a multiple of 16, in its sum.
+    unsafe {
+        if softcap > 0.0 {
+            let mut i = 0;
+            while i < POSITIONS {
+                let t = math::tanh(s, s.mul(s.load(p.add(i)), s.splat(1.0 / softcap)));
+                s.store(p.add(i), s.mul(t, s.splat(softcap)));
+                i += S::LANES;
+            }
+        }
+        scores[..from].fill(f32::NEG_INFINITY);
+        scores[to..POSITIONS].fill(f32::NEG_INFINITY);
+        let old = state.max[row];
+        let new = greatest(scores, old);
+        let lanes = state.lanes.as_mut_ptr().add(row * POSITIONS);
+        let rescale = if new == old { s.splat(1.0) } else { math::exp(s, s.splat(old - new)) };
+        if new != old {
+            let sum = state.sum.as_mut_ptr().add(row * stride);
+            let mut i = 0;
+            while i < stride {
+                s.store(sum.add(i), s.mul(s.load(sum.add(i)), rescale));
+                i += S::LANES;
+            }
+        }
+        state.max[row] = new;
+        let mut i = 0;
+        while i < POSITIONS {
+            let e = math::exp(s, s.sub(s.load(p.add(i)), s.splat(new)));
+            s.store(p.add(i), e);
+            s.store(lanes.add(i), s.fma(s.load(lanes.add(i)), rescale, e));
+            i += S::LANES;
+        }
+    }
+}
+
+#[inline(always)]
+fn greatest(scores: &[f32], floor: f32) -> f32 {
+    let mut m = [floor; 8];
+    for i in 0..POSITIONS {
+        let x = scores[i];
+        m[i % 8] = if x > m[i % 8] { x } else { m[i % 8] };
+    }
+    let mut all = floor;
+    for i in 0..8 {
+        all = if m[i] > all { m[i] } else { all };
+    }
+    all
+}
