@@ -3,6 +3,7 @@
 //! `{% generation %}`, Python's string and dictionary methods. A template comes with the model and is not
 //! trusted: its work, output and depth are limited, and it reaches nothing but what it is given.
 
+mod bounds;
 mod clock;
 mod filters;
 mod guarded;
@@ -25,11 +26,13 @@ use crate::{Error, Result};
 
 /// The largest template in use has 30 KB; this is also the most that a template file may have.
 const MAX_SOURCE: usize = 1 << 20;
+/// The most that a template given as a string may have.
+const MAX_TEXT: usize = 2 << 20;
 /// Steps of the engine in one rendering. Real templates take some hundred per message; a few look at all
 /// messages for each.
 const FUEL: u64 = 1_000_000;
 const FUEL_PER_PAIR: u64 = 10;
-const MAX_FUEL: u64 = 4_000_000;
+const MAX_FUEL: u64 = 3_000_000;
 /// Bytes of stack for the engine, and more for each step that it may make.
 const STACK: usize = 64 << 20;
 const STACK_PER_FUEL: usize = 256;
@@ -80,9 +83,9 @@ impl ChatTemplate {
         eos: Option<&str>,
         specials: Map<String, Json>,
     ) -> Result<ChatTemplate> {
-        if source.len() > 2 * MAX_SOURCE {
+        if source.len() > MAX_TEXT {
             let size = source.len();
-            return Err(Error::TemplateSyntax(format!("has {size} bytes; at most {MAX_SOURCE} are read")));
+            return Err(Error::TemplateSyntax(format!("has {size} bytes; at most {MAX_TEXT} are read")));
         }
         let mut specials = specials;
         for (name, token) in [("bos_token", bos), ("eos_token", eos)] {

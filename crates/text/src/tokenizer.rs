@@ -17,9 +17,9 @@ use std::path::Path;
 
 use tokenizers::Model;
 
+pub(crate) use folder::read_json;
 pub use gguf::GgufVocab;
 pub(crate) use pipeline::MARK;
-pub(crate) use folder::read_json;
 use pipeline::{AnyModel, Parts, Pipeline, Pipelines};
 
 use crate::guard::caught;
@@ -69,7 +69,8 @@ impl Tokenizer {
     /// # Errors
     /// Names the file and what is wrong with it, or the files that were looked for.
     pub fn from_folder(dir: &Path) -> Result<Tokenizer> {
-        let parts = caught(|| folder::load(dir)).map_err(|panic| broken(&dir.display().to_string(), panic))?;
+        let parts =
+            caught(|| folder::load(dir)).map_err(|panic| broken(&dir.display().to_string(), panic))?;
         Tokenizer::from_parts(parts?)
     }
 
@@ -155,7 +156,10 @@ impl Tokenizer {
     /// Ids to text, as the tokenizer's own decoder does it; bytes that are not UTF-8 become U+FFFD and
     /// ids that do not exist nothing. `skip_special` leaves control tokens out.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
-        caught(|| self.pipelines.control.decode(ids, skip_special)).ok().and_then(Result::ok).unwrap_or_default()
+        caught(|| self.pipelines.control.decode(ids, skip_special))
+            .ok()
+            .and_then(Result::ok)
+            .unwrap_or_default()
     }
 
     /// The bytes that a token stands for, wherever it stands in a text; a control token's are its name.

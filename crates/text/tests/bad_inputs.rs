@@ -52,7 +52,9 @@ fn every_bad_input_ends_as_it_must() {
     let mut count = 0;
     for case in cases.as_array().unwrap() {
         let (id, kind) = (case["id"].as_str().unwrap(), case["kind"].as_str().unwrap());
-        let Some(data) = case["file"].as_str().map(|file| std::fs::read(dir.join(file)).unwrap()) else { continue };
+        let Some(data) = case["file"].as_str().map(|file| std::fs::read(dir.join(file)).unwrap()) else {
+            continue;
+        };
         let outcome = match kind {
             "tokenizer" | "tiktoken" | "spm" => {
                 let name = match kind {
@@ -97,20 +99,56 @@ const DEEP: &str = "{% set ns = namespace(x=[]) %}{% for i in range(999) %}{% fo
 #[test]
 fn templates_are_limited_in_work_output_and_depth() {
     let cases = [
-        ("nested value", "{% set ns = namespace(x=[]) %}{% for i in range(99999) %}{% set ns.x = [ns.x] %}{% endfor %}x"),
-        ("nested map", "{% set ns = namespace(x={}) %}{% for i in range(99999) %}{% set ns.x = {'a': ns.x} %}{% endfor %}{{ ns.x|tojson }}"),
-        ("nested print", "{% set ns = namespace(x=[]) %}{% for i in range(99999) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}"),
-        ("nested compare", "{% set ns = namespace(x=[], y=[]) %}{% for i in range(99999) %}{% set ns.x = [ns.x] %}{% set ns.y = [ns.y] %}{% endfor %}{{ ns.x == ns.y }}"),
+        (
+            "nested value",
+            "{% set ns = namespace(x=[]) %}{% for i in range(99999) %}{% set ns.x = [ns.x] %}{% endfor %}x",
+        ),
+        (
+            "nested map",
+            "{% set ns = namespace(x={}) %}{% for i in range(99999) %}{% set ns.x = {'a': ns.x} %}{% endfor %}{{ ns.x|tojson }}",
+        ),
+        (
+            "nested print",
+            "{% set ns = namespace(x=[]) %}{% for i in range(99999) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}",
+        ),
+        (
+            "nested compare",
+            "{% set ns = namespace(x=[], y=[]) %}{% for i in range(99999) %}{% set ns.x = [ns.x] %}{% set ns.y = [ns.y] %}{% endfor %}{{ ns.x == ns.y }}",
+        ),
         ("nested to the end", &format!("{DEEP}x")),
-        ("growing text", "{% set ns = namespace(x='aaaaaaaa') %}{% for i in range(99) %}{% set ns.x = ns.x + ns.x %}{% endfor %}x"),
-        ("growing list", "{% set ns = namespace(x=[1]) %}{% for i in range(99) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x|length }}{{ ns.x }}"),
-        ("replace", "{% set ns = namespace(x='a') %}{% for i in range(99) %}{% set ns.x = ns.x|replace('a','aaaaaaaaaaaaaaaa') %}{% endfor %}x"),
+        (
+            "shared list",
+            "{% set ns = namespace(x=[1]) %}{% for i in range(99) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x|string }}",
+        ),
+        (
+            "shared map",
+            "{% set ns = namespace(x={}) %}{% for i in range(99) %}{% set ns.x = {'a': ns.x, 'b': ns.x} %}{% endfor %}{{ ns.x ~ 1 }}",
+        ),
+        ("macro list", "{% macro m(x) %}{{ m(x + x) }}{% endmacro %}{{ m([1]) }}"),
+        ("loop list", "{% for x in [[1]] recursive %}{{ loop([x + x]) }}{% endfor %}"),
+        ("with list", &format!("{}x", "{% with x = [x, x] %}".repeat(120))),
+        ("long list", "{{ ([0] * 99999999) }}{{ ([0] * 99999999)|string }}"),
+        (
+            "growing text",
+            "{% set ns = namespace(x='aaaaaaaa') %}{% for i in range(99) %}{% set ns.x = ns.x + ns.x %}{% endfor %}x",
+        ),
+        (
+            "growing list",
+            "{% set ns = namespace(x=[1]) %}{% for i in range(99) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x|length }}{{ ns.x }}",
+        ),
+        (
+            "replace",
+            "{% set ns = namespace(x='a') %}{% for i in range(99) %}{% set ns.x = ns.x|replace('a','aaaaaaaaaaaaaaaa') %}{% endfor %}x",
+        ),
         ("repeat", "{{ ('a' * 99999999) * 99999999 }}"),
         ("repeats", "{% for i in range(100000) %}{{ 'a' * 10000 }}{% endfor %}"),
         ("indent", "{{ ('a\n' * 100000)|indent(4000) }}"),
         ("ljust", "{{ 'a'.ljust(99999999999) }}"),
         ("center", "{{ 'a'.center(99999999999) }}"),
         ("format", "{{ '%99999999999d' % 1 }}"),
+        ("format star", "{{ '%*d' % (99999999999, 1) }}{{ '%*d'|format(99999999999, 1) }}"),
+        ("format nested", "{{ '{:{}}'.format(1, 99999999999) }}"),
+        ("format filter", "{{ '%99999999999d'|format(1) }}"),
         ("format method", "{{ '{:>99999999999}'.format(1) }}"),
         ("join", "{{ ('a' * 1000000).join(range(100000)) }}"),
         ("range", "{{ range(999999999999)|list|length }}"),
@@ -129,7 +167,9 @@ fn templates_are_limited_in_work_output_and_depth() {
     for (name, source) in cases {
         let source = source.to_owned();
         // Ending at all is what counts; where the limits do not bite, the answer is short.
-        if let Ok(text) = within(30, name, move || template(&source).map(|text| text.chars().take(99).collect())) {
+        if let Ok(text) =
+            within(30, name, move || template(&source).map(|text| text.chars().take(99).collect()))
+        {
             assert!(text.len() < 1000, "{name}");
         }
     }
@@ -137,7 +177,8 @@ fn templates_are_limited_in_work_output_and_depth() {
 
 #[test]
 fn what_a_template_raises_is_told_apart() {
-    let made = ChatTemplate::new("{{ raise_exception('no ' ~ messages[0].role) }}", None, None, Map::new()).unwrap();
+    let made =
+        ChatTemplate::new("{{ raise_exception('no ' ~ messages[0].role) }}", None, None, Map::new()).unwrap();
     let error = made.render(&json!([{"role": "system"}]), RenderOptions::default()).unwrap_err();
     assert!(matches!(&error, Error::TemplateRaised(words) if words == "no system"), "{error}");
 }

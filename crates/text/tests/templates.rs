@@ -31,7 +31,9 @@ fn compare(template: &ChatTemplate, case: &Value) -> Option<String> {
     }
     let error = &case["error"];
     match got {
-        Ok(text) => Some(format!("rendered {:?}, must fail: {error}", text.chars().take(80).collect::<String>())),
+        Ok(text) => {
+            Some(format!("rendered {:?}, must fail: {error}", text.chars().take(80).collect::<String>()))
+        }
         Err(Error::TemplateRaised(words)) => {
             let raised = error["kind"] == "raise_exception";
             (raised && error["message"] != words.as_str()).then(|| format!("raised {words:?}, not {error}"))
@@ -54,7 +56,8 @@ fn real_templates_render_as_transformers_renders_them() {
     for line in std::fs::read_to_string(dir.join("templates.jsonl")).unwrap().lines() {
         let row: Value = serde_json::from_str(line).unwrap();
         let source = row["template"].as_str().unwrap();
-        let made = ChatTemplate::new(source, row["bos_token"].as_str(), row["eos_token"].as_str(), Map::new());
+        let made =
+            ChatTemplate::new(source, row["bos_token"].as_str(), row["eos_token"].as_str(), Map::new());
         templates.insert(row["id"].as_str().unwrap().to_owned(), made.map_err(|e| e.to_string()));
     }
     let mut failures: Vec<String> = Vec::new();
@@ -76,7 +79,12 @@ fn real_templates_render_as_transformers_renders_them() {
     if let Ok(path) = std::env::var("TEXT_REPORT") {
         std::fs::write(path, failures.join("\n")).unwrap();
     }
-    assert!(failures.is_empty(), "{} differ:\n{}", failures.len(), failures[..failures.len().min(20)].join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} differ:\n{}",
+        failures.len(),
+        failures[..failures.len().min(20)].join("\n")
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use minijinja::value::{ArgType, Kwargs, Rest, ValueKind, ValueOrKwargs, from_args};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
-use super::markup;
+use super::{bounds, markup};
 
 /// Adds them all.
 pub(crate) fn register(env: &mut Environment<'_>) {
@@ -24,7 +24,9 @@ pub(crate) fn register(env: &mut Environment<'_>) {
     env.add_filter("string", string);
     env.add_filter("list", list);
     env.add_filter("urlencode", urlencode);
+    env.add_filter("format", format);
     env.add_filter("python_percent", percent);
+    env.add_filter("python_value", bounds::check);
     env.add_filter("python_text", markup::text);
     env.add_filter("python_iterator", iterator);
     env.add_filter("python_attribute", attribute);
@@ -102,7 +104,7 @@ fn iterator(state: &State<'_, '_>, value: Value) -> Result<Value, Error> {
             state.consume_fuel(text.len() as u64 / 8)?;
             Ok(Value::from(text.chars().map(|c| Value::from(c.to_string())).collect::<Vec<Value>>()))
         }
-        _ => Ok(value),
+        _ => bounds::check(state, value),
     }
 }
 
@@ -126,16 +128,16 @@ fn iterable(value: Value) -> bool {
 }
 
 fn sequence(value: Value) -> bool {
-    matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map | ValueKind::Iterable)
+    !matches!(value.kind(), ValueKind::None | ValueKind::Bool | ValueKind::Number | ValueKind::Plain)
 }
 
 /// A value as text, floats as Python writes them.
-fn string(value: Value) -> Value {
-    match value.kind() {
+fn string(state: &State<'_, '_>, value: Value) -> Result<Value, Error> {
+    Ok(match value.kind() {
         ValueKind::String => value,
         ValueKind::Number => Value::from(super::json::repr(&value)),
-        _ => Value::from(value.to_string()),
-    }
+        _ => Value::from(bounds::check(state, value)?.to_string()),
+    })
 }
 
 fn list(state: &State<'_, '_>, value: Value) -> Result<Value, Error> {
@@ -146,7 +148,35 @@ fn list(state: &State<'_, '_>, value: Value) -> Result<Value, Error> {
 fn percent(format: &str, value: Value) -> Result<Value, Error> {
     use minijinja::formatting::{FormatStyle, format as formatted};
     let given: Vec<Value> = if value.is_tuple() { value.try_iter()?.collect() } else { vec![value] };
+    check_widths(format)?;
     formatted(FormatStyle::Printf, format, &given).map(Value::from)
+}
+
+/// `"%s: %d"|format(a, b)`.
+fn format(format: &str, given: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    use minijinja::formatting::{FormatStyle, format as formatted};
+    check_widths(format)?;
+    let given: Vec<Value> = given.0.into_iter().map(Value::from).collect();
+    formatted(FormatStyle::Printf, format, &given).map(Value::from)
+}
+
+/// A format may not ask for fields wider than four digits, nor take a width from its arguments: the
+/// engine would fill memory.
+pub(crate) fn check_widths(format: &str) -> Result<(), Error> {
+    let (mut digits, mut percent, mut open, mut before) = (0, false, false, ' ');
+    for c in format.chars() {
+        digits = if c.is_ascii_digit() { digits + 1 } else { 0 };
+        let nested = open && c == '{' && before != '{';
+        if digits > 4 || (percent && c == '*') || nested {
+            return Err(failed(
+                "a format asks for a field of more than four digits, or of a width from elsewhere",
+            ));
+        }
+        percent = c == '%' || (percent && (c.is_ascii_digit() || "-+ #.*".contains(c)));
+        open = c == '{' || (open && c != '}');
+        before = c;
+    }
+    Ok(())
 }
 
 /// Percent-encodes a text, or the pairs of a dictionary as a query.
@@ -155,7 +185,9 @@ fn urlencode(value: Value) -> Result<Value, Error> {
         let mut out = String::with_capacity(text.len());
         for byte in text.bytes() {
             match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                    out.push(char::from(byte))
+                }
                 b'/' if !query => out.push('/'),
                 b' ' if query => out.push('+'),
                 byte => out.push_str(&format!("%{byte:02X}")),
@@ -342,9 +374,11 @@ fn truncate(value: Value, given: Rest<ValueOrKwargs>) -> Result<Value, Error> {
         return Ok(Value::from(text));
     }
     let keep = length.checked_sub(end.chars().count());
-    let keep = keep.ok_or_else(|| failed(format!("expected length >= {}, got {length}", end.chars().count())))?;
+    let keep =
+        keep.ok_or_else(|| failed(format!("expected length >= {}, got {length}", end.chars().count())))?;
     let head: String = text.chars().take(keep).collect();
-    let head = if kill { head.as_str() } else { head.rsplit_once(' ').map_or(head.as_str(), |(head, _)| head) };
+    let head =
+        if kill { head.as_str() } else { head.rsplit_once(' ').map_or(head.as_str(), |(head, _)| head) };
     Ok(Value::from(format!("{head}{end}")))
 }
 

@@ -36,7 +36,12 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// As [`render`](ChatTemplate::render).
-    pub fn render_guarded(&self, messages: &Json, options: RenderOptions, control: &[String]) -> Result<Guarded> {
+    pub fn render_guarded(
+        &self,
+        messages: &Json,
+        options: RenderOptions,
+        control: &[String],
+    ) -> Result<Guarded> {
         let control: Vec<String> =
             control.iter().filter(|token| token.chars().nth(1).is_some()).map(|t| t.to_lowercase()).collect();
         let mut found = false;

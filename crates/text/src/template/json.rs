@@ -52,7 +52,13 @@ pub(crate) fn filter(
 }
 
 impl Style {
-    fn write(&self, state: &State<'_, '_>, value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
+    fn write(
+        &self,
+        state: &State<'_, '_>,
+        value: &Value,
+        depth: usize,
+        out: &mut String,
+    ) -> Result<(), Error> {
         if depth > MAX_DEPTH {
             return Err(failed(format!("tojson: the value is nested more than {MAX_DEPTH} deep")));
         }
@@ -86,7 +92,9 @@ impl Style {
                 ValueKind::None => out.push_str("\"null\""),
                 ValueKind::Bool => out.push_str(if key.is_true() { "\"true\"" } else { "\"false\"" }),
                 ValueKind::Number => self.string(&number(key), out),
-                kind => return Err(failed(format!("keys must be str, int, float, bool or None, not {kind}"))),
+                kind => {
+                    return Err(failed(format!("keys must be str, int, float, bool or None, not {kind}")));
+                }
             }
             out.push_str(&self.key);
             self.write(state, &value.get_item(key)?, depth + 1, out)
@@ -138,7 +146,9 @@ impl Style {
                 c if u32::from(c) < 0x20 => out.push_str(&format!("\\u{:04x}", u32::from(c))),
                 c if self.ascii && !(' '..='~').contains(&c) => {
                     let mut units = [0u16; 2];
-                    c.encode_utf16(&mut units).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
+                    c.encode_utf16(&mut units)
+                        .iter()
+                        .for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
                 }
                 c => out.push(c),
             }
@@ -207,8 +217,16 @@ mod tests {
     #[test]
     fn floats_as_python_writes_them() {
         let cases = [
-            (1.0, "1.0"), (0.1, "0.1"), (1e16, "1e+16"), (1e15, "1000000000000000.0"), (1e-5, "1e-05"),
-            (0.0001, "0.0001"), (-2.5e-7, "-2.5e-07"), (1.5e300, "1.5e+300"), (0.0, "0.0"), (-0.0, "-0.0"),
+            (1.0, "1.0"),
+            (0.1, "0.1"),
+            (1e16, "1e+16"),
+            (1e15, "1000000000000000.0"),
+            (1e-5, "1e-05"),
+            (0.0001, "0.0001"),
+            (-2.5e-7, "-2.5e-07"),
+            (1.5e300, "1.5e+300"),
+            (0.0, "0.0"),
+            (-0.0, "-0.0"),
         ];
         for (x, text) in cases {
             assert_eq!(super::float(x), text);

@@ -18,12 +18,13 @@ pub(crate) fn is_safe(value: Value) -> bool {
     value.as_str().is_some_and(|text| text.starts_with(OPEN))
 }
 
-/// A value for `~`: without marks.
-pub(crate) fn text(value: Value) -> Value {
-    match value.as_str() {
+/// A value for `~`: without marks, floats as Python writes them, lists not too long.
+pub(crate) fn text(state: &State<'_, '_>, value: Value) -> Result<Value, Error> {
+    Ok(match value.as_str() {
         Some(text) if text.contains(OPEN) => Value::from(bare(text)),
-        _ => value,
-    }
+        None if value.is_number() && !value.is_integer() => Value::from(super::json::repr(&value)),
+        _ => super::bounds::check(state, value)?,
+    })
 }
 
 fn bare(text: &str) -> String {
@@ -70,6 +71,6 @@ pub(crate) fn print(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Val
     match value.as_str() {
         Some(text) if text.contains(OPEN) => Ok(out.write_str(&bare(text))?),
         None if value.is_number() && !value.is_integer() => Ok(out.write_str(&super::json::repr(value))?),
-        _ => minijinja::escape_formatter(out, state, value),
+        _ => minijinja::escape_formatter(out, state, &super::bounds::check(state, value.clone())?),
     }
 }

@@ -4,10 +4,15 @@
 use minijinja::value::{Rest, Tuple, ValueKind, ValueOrKwargs, from_args};
 use minijinja::{Error, State, Value};
 
-use super::filters::{Arguments, failed};
+use super::filters::{Arguments, check_widths, failed};
 
 /// Called for methods that the engine itself does not have.
-pub(crate) fn call(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+pub(crate) fn call(
+    state: &mut State<'_, '_>,
+    value: &Value,
+    name: &str,
+    args: &[Value],
+) -> Result<Value, Error> {
     let found = match value.kind() {
         ValueKind::String => string(state, value.as_str().unwrap_or_default(), name, args)?,
         ValueKind::Seq | ValueKind::Iterable => list(state, value, name, args)?,
@@ -57,6 +62,10 @@ fn string(state: &State<'_, '_>, text: &str, name: &str, args: &[Value]) -> Resu
             let most: Option<i64> = given.get(1, "maxsplit")?;
             given.done(2)?;
             rsplit(text, separator.as_deref(), most)
+        }
+        "format" => {
+            check_widths(text)?;
+            return Ok(None);
         }
         "title" => Value::from(title(text)),
         "casefold" => Value::from(text.to_lowercase().replace('ß', "ss")),
@@ -164,7 +173,8 @@ fn title(text: &str) -> String {
 }
 
 fn swapped(c: char) -> char {
-    let other: Vec<char> = if c.is_uppercase() { c.to_lowercase().collect() } else { c.to_uppercase().collect() };
+    let other: Vec<char> =
+        if c.is_uppercase() { c.to_lowercase().collect() } else { c.to_uppercase().collect() };
     match other[..] {
         [one] => one,
         _ => c,
@@ -193,7 +203,8 @@ fn expand(state: &State<'_, '_>, text: &str, size: usize) -> Result<Value, Error
 }
 
 fn rsplit(text: &str, separator: Option<&str>, most: Option<i64>) -> Value {
-    let most = most.and_then(|most| usize::try_from(most).ok()).map_or(usize::MAX, |most| most.saturating_add(1));
+    let most =
+        most.and_then(|most| usize::try_from(most).ok()).map_or(usize::MAX, |most| most.saturating_add(1));
     let mut parts: Vec<&str> = match separator {
         Some(separator) => text.rsplitn(most, separator).collect(),
         None => {
@@ -201,7 +212,9 @@ fn rsplit(text: &str, separator: Option<&str>, most: Option<i64>) -> Value {
             let mut parts = Vec::new();
             while parts.len() + 1 < most && !rest.is_empty() {
                 let cut = rest.rfind(char::is_whitespace);
-                parts.push(&rest[cut.map_or(0, |at| at + rest[at..].chars().next().map_or(0, char::len_utf8))..]);
+                parts.push(
+                    &rest[cut.map_or(0, |at| at + rest[at..].chars().next().map_or(0, char::len_utf8))..],
+                );
                 rest = rest[..cut.unwrap_or(0)].trim_end();
             }
             parts.extend((!rest.is_empty()).then_some(rest));

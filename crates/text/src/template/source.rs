@@ -4,8 +4,26 @@
 
 /// Methods whose bare name, as an attribute, Jinja takes for something defined and callable.
 const METHODS: &[&str] = &[
-    "keys", "values", "items", "get", "strip", "lstrip", "rstrip", "split", "rsplit", "upper", "lower", "title",
-    "replace", "startswith", "endswith", "join", "format", "count", "index", "find",
+    "keys",
+    "values",
+    "items",
+    "get",
+    "strip",
+    "lstrip",
+    "rstrip",
+    "split",
+    "rsplit",
+    "upper",
+    "lower",
+    "title",
+    "replace",
+    "startswith",
+    "endswith",
+    "join",
+    "format",
+    "count",
+    "index",
+    "find",
 ];
 
 /// Words that one tag may have: the engine nests as deep as an expression is long.
@@ -40,7 +58,6 @@ const KEYWORDS: &[&str] = &["in", "if", "else", "and", "or", "not", "is"];
 /// them; one at the very end goes.
 pub(crate) fn prepare(source: &str) -> Result<String, String> {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
-    let marks_safe = source.contains("safe");
     let mut out = String::with_capacity(source.len() + source.len() / 8);
     let mut rest = source.as_str();
     while let Some(at) = rest.find('{') {
@@ -48,8 +65,8 @@ pub(crate) fn prepare(source: &str) -> Result<String, String> {
         out.push_str(text);
         let end = match tag.get(1..2) {
             Some("#") => tag.find("#}").map(|end| end + 2),
-            Some("%") => block(tag, marks_safe, &mut out),
-            Some("{") => expression(tag, marks_safe, &mut out),
+            Some("%") => block(tag, &mut out),
+            Some("{") => expression(tag, &mut out),
             _ => Some(1),
         };
         let copied = matches!(tag.get(1..2), Some("%" | "{"));
@@ -70,15 +87,15 @@ pub(crate) fn prepare(source: &str) -> Result<String, String> {
 }
 
 /// Rewrites one `{{ ... }}`, returns its length.
-fn expression(tag: &str, marks_safe: bool, out: &mut String) -> Option<usize> {
+fn expression(tag: &str, out: &mut String) -> Option<usize> {
     let (mut tokens, end) = tokens(tag, "}}")?;
-    rewrite(&mut tokens, marks_safe);
+    rewrite(&mut tokens);
     write(tag, &tokens, end, out);
     Some(end.1)
 }
 
 /// Rewrites one `{% ... %}`, and for `raw` copies what follows up to its end.
-fn block(tag: &str, marks_safe: bool, out: &mut String) -> Option<usize> {
+fn block(tag: &str, out: &mut String) -> Option<usize> {
     let (mut tokens, end) = tokens(tag, "%}")?;
     let name = tokens.first().map(|token| token.text.clone()).unwrap_or_default();
     match (name.as_str(), tokens.len()) {
@@ -89,11 +106,16 @@ fn block(tag: &str, marks_safe: bool, out: &mut String) -> Option<usize> {
         ("raw", 1) => return raw(tag, end, out),
         _ => {}
     }
-    rewrite(&mut tokens, marks_safe);
-    if name == "for" {
-        iterate(&mut tokens);
+    rewrite(&mut tokens);
+    let mut behind = String::new();
+    match name.as_str() {
+        "for" => iterate(&mut tokens),
+        "set" | "with" => assignment(&mut tokens),
+        "macro" | "call" => behind = parameters(&tokens, &tag[end.0..end.1]),
+        _ => {}
     }
     write(tag, &tokens, end, out);
+    out.push_str(&behind);
     Some(end.1)
 }
 
@@ -182,7 +204,7 @@ fn string_len(rest: &str, quote: char) -> Option<usize> {
     None
 }
 
-fn rewrite(tokens: &mut Vec<Token>, marks_safe: bool) {
+fn rewrite(tokens: &mut Vec<Token>) {
     let mut at = 1;
     while at < tokens.len() {
         if tokens[at].is("]") && tokens[at - 1].is("[") && at > 1 && tokens[at - 2].ends_value() {
@@ -210,32 +232,85 @@ fn rewrite(tokens: &mut Vec<Token>, marks_safe: bool) {
         }
     }
     percent(tokens);
-    if marks_safe {
-        join_as_text(tokens);
+    join_as_text(tokens);
+    recursion(tokens);
+}
+
+/// `loop(...)`: what a loop goes over next is counted.
+fn recursion(tokens: &mut Vec<Token>) {
+    let mut at = 0;
+    while at + 2 < tokens.len() {
+        let called = tokens[at].is("loop") && tokens[at + 1].is("(") && !tokens[at + 2].is(")");
+        if called && (at == 0 || !tokens[at - 1].is(".")) {
+            let end = past(tokens, at + 2, &[]);
+            wrap(tokens, at + 2, end, "python_value");
+        }
+        at += 1;
     }
+}
+
+/// The place of the first of these tokens outside of brackets, or of the bracket that closes.
+fn past(tokens: &[Token], start: usize, ends: &[&str]) -> usize {
+    let mut depth = 0i32;
+    for (at, token) in tokens.iter().enumerate().skip(start) {
+        match token.text.as_str() {
+            "(" | "[" | "{" => depth += 1,
+            ")" | "]" | "}" if depth == 0 => return at,
+            ")" | "]" | "}" => depth -= 1,
+            text if depth == 0 && ends.contains(&text) => return at,
+            _ => {}
+        }
+    }
+    tokens.len()
+}
+
+/// The place past an operand that may begin with a sign.
+fn operand(tokens: &[Token], start: usize, ends: &[&str]) -> usize {
+    let signs = tokens[start..].iter().take_while(|token| token.is("-")).count();
+    past(tokens, start + signs, ends)
+}
+
+/// `set a = EXPR`, `with a = EXPR, b = EXPR`: what gets a name is counted.
+fn assignment(tokens: &mut Vec<Token>) {
+    let (set, mut at) = (tokens[0].is("set"), 1);
+    while at < tokens.len() {
+        let equals = past(tokens, at, &["="]);
+        if equals + 1 >= tokens.len() {
+            return;
+        }
+        let end = past(tokens, equals + 1, if set { &[] } else { &[","] });
+        if end > equals + 1 {
+            wrap(tokens, equals + 1, end, "python_value");
+        }
+        at = end + 4;
+    }
+}
+
+/// The tags that count the arguments of a macro, to stand right behind its own.
+fn parameters(tokens: &[Token], closing: &str) -> String {
+    let Some(open) = tokens.iter().position(|token| token.is("(")) else { return String::new() };
+    let called = tokens[0].is("call") && open != 1;
+    let mut out = String::new();
+    let (mut at, close) = (open + 1, past(tokens, open + 1, &[]));
+    while at < close && !called {
+        let name = &tokens[at].text;
+        out.push_str(&format!("{{% set {name} = {name}|python_value {closing}"));
+        at = past(tokens, at, &[","]) + 1;
+    }
+    out
 }
 
 /// `"..." % x` formats; the engine's `%` is of numbers only.
 fn percent(tokens: &mut Vec<Token>) {
     const ENDS: &[&str] = &[
-        "~", "+", "-", "*", "/", "//", "%", "==", "!=", "<", ">", "<=", ">=", "=", ",", ":", "and", "or", "not", "in",
-        "is", "if", "else",
+        "~", "+", "-", "*", "/", "//", "%", "==", "!=", "<", ">", "<=", ">=", "=", ",", ":", "and", "or",
+        "not", "in", "is", "if", "else",
     ];
     let mut at = 1;
     while at + 1 < tokens.len() {
         let formats = tokens[at].is("%") && tokens[at - 1].text.starts_with(['"', '\'']);
         if formats {
-            let (mut end, mut depth) = (at + 1, 0i32);
-            while end < tokens.len() {
-                match tokens[end].text.as_str() {
-                    "(" | "[" | "{" => depth += 1,
-                    ")" | "]" | "}" if depth == 0 => break,
-                    ")" | "]" | "}" => depth -= 1,
-                    text if depth == 0 && end > at + 1 && ENDS.contains(&text) => break,
-                    _ => {}
-                }
-                end += 1;
-            }
+            let end = operand(tokens, at + 1, ENDS);
             tokens.insert(end, Token::new(")"));
             tokens[at] = Token::new("|python_percent(");
             tokens[at + 1].space.clear();
@@ -254,8 +329,10 @@ fn is_method_test(tokens: &[Token]) -> bool {
 
 /// `a ~ b` joins plain text, also where an operand was marked `safe`: each operand loses its mark.
 fn join_as_text(tokens: &mut Vec<Token>) {
-    const ENDS: &[&str] =
-        &["~", "+", "-", "==", "!=", "<", ">", "<=", ">=", "=", ",", ":", "and", "or", "not", "in", "is", "if", "else"];
+    const ENDS: &[&str] = &[
+        "~", "+", "-", "==", "!=", "<", ">", "<=", ">=", "=", ",", ":", "and", "or", "not", "in", "is", "if",
+        "else",
+    ];
     let mut at = 0;
     while at < tokens.len() {
         if !tokens[at].is("~") {
@@ -273,17 +350,7 @@ fn join_as_text(tokens: &mut Vec<Token>) {
             }
             start -= 1;
         }
-        let (mut end, mut depth) = (at + 1, 0i32);
-        while end < tokens.len() {
-            match tokens[end].text.as_str() {
-                "(" | "[" | "{" => depth += 1,
-                ")" | "]" | "}" if depth == 0 => break,
-                ")" | "]" | "}" => depth -= 1,
-                text if depth == 0 && end > at + 1 && ENDS.contains(&text) => break,
-                _ => {}
-            }
-            end += 1;
-        }
+        let end = operand(tokens, at + 1, ENDS);
         let statement = ["set", "if", "elif", "print"].iter().any(|word| start == 0 && tokens[0].is(word));
         let start = start + usize::from(statement);
         if start < at && !tokens[at - 1].is("python_text") {
@@ -305,17 +372,7 @@ fn wrap(tokens: &mut Vec<Token>, start: usize, end: usize, filter: &str) {
 /// `for x in EXPR`: what is not iterable in Python must fail, and a string gives its characters.
 fn iterate(tokens: &mut Vec<Token>) {
     let Some(start) = tokens.iter().position(|token| token.is("in")).map(|at| at + 1) else { return };
-    let mut depth = 0i32;
-    let mut end = start;
-    while end < tokens.len() {
-        match tokens[end].text.as_str() {
-            "(" | "[" | "{" => depth += 1,
-            ")" | "]" | "}" => depth -= 1,
-            "if" | "recursive" if depth == 0 => break,
-            _ => {}
-        }
-        end += 1;
-    }
+    let end = past(tokens, start, &["if", "recursive"]);
     if start < end {
         wrap(tokens, start, end, "python_iterator");
     }
@@ -327,7 +384,7 @@ mod tests {
 
     #[test]
     fn only_what_differs_is_rewritten() {
-        let same = "a {# for #} {{ x['}}'] }} {%- if a -%}\n{ {{ {'a': {}} }} {% endif %}{{ a ~ b }}";
+        let same = "a {# for #} {{ x['}}'] }} {%- if a -%}\n{ {{ {'a': {}} }} {% endif %}";
         assert_eq!(prepare(same).unwrap(), same);
         let cases = [
             ("{%- generation -%}x{% endgeneration %}", "{%- with -%}x{% endwith %}"),
@@ -337,8 +394,22 @@ mod tests {
             ("{{ a.keys is defined }}", "{{ a|python_attribute('keys') is defined }}"),
             ("a\r\nb\rc", "a\nb\nc"),
             ("{{ a|safe ~ b + c }}", "{{ (a|safe)|python_text ~ (b)|python_text + c }}"),
-            ("{{ '%s-%d' % (a, 1) ~ b }}", "{{ '%s-%d'|python_percent((a, 1)) ~ b }}"),
+            (
+                "{{ '%s-%d' % (a, 1) ~ b }}",
+                "{{ ('%s-%d'|python_percent((a, 1)))|python_text ~ (b)|python_text }}",
+            ),
             ("{{ +1 }}", "{{ 1 }}"),
+            ("{% set a.b = c -%}", "{% set a.b = (c)|python_value -%}"),
+            ("{% set a %}", "{% set a %}"),
+            (
+                "{% with a = 1, b = f(c, d=2) %}",
+                "{% with a = (1)|python_value, b = (f(c, d=2))|python_value %}",
+            ),
+            (
+                "{% macro m(a, b=2) -%} x",
+                "{% macro m(a, b=2) -%}{% set a = a|python_value -%}{% set b = b|python_value -%} x",
+            ),
+            ("{{ loop(a) }}{{ x.loop(a) }}", "{{ loop((a)|python_value) }}{{ x.loop(a) }}"),
         ];
         for (source, want) in cases {
             assert_eq!(prepare(source).unwrap(), want);

@@ -156,7 +156,8 @@ fn add_tokens(dir: &Path, config: &Value, parts: &mut Parts) -> Result<()> {
             }
         }
         if known.is_some_and(|known| known != id) || (known.is_none() && id != next) {
-            let what = format!("the added token {:?} has id {id}, which the vocabulary contradicts", token.content);
+            let what =
+                format!("the added token {:?} has id {id}, which the vocabulary contradicts", token.content);
             return Err(Error::tokenizer(&parts.origin, what));
         }
         next += u32::from(known.is_none());

@@ -181,11 +181,8 @@ pub(crate) fn spm_normalizer(prefix: bool) -> Result<Vec<NormalizerWrapper>, Str
 fn spm(mut vocab: GgufVocab) -> Result<Parts, String> {
     let scores = std::mem::take(&mut vocab.scores);
     let texts = std::mem::take(&mut vocab.tokens);
-    let piece = |(id, text)| Piece {
-        text,
-        score: scores.get(id).copied().unwrap_or(0.0),
-        kind: vocab.kind(id),
-    };
+    let piece =
+        |(id, text)| Piece { text, score: scores.get(id).copied().unwrap_or(0.0), kind: vocab.kind(id) };
     let pieces: Vec<Piece> = texts.into_iter().enumerate().map(piece).collect();
     vocab.tokens = vec![String::new(); pieces.len()];
     let model = Spm::new(pieces, vocab.unk.filter(|&id| id != u32::MAX), false);
@@ -200,9 +197,8 @@ fn spm(mut vocab: GgufVocab) -> Result<Parts, String> {
 
 fn bpe(vocab: GgufVocab) -> Result<Parts, String> {
     let name = vocab.pre.as_deref().unwrap_or("default");
-    let rule = split::rule(name).map_err(|known| {
-        format!("tokenizer.ggml.pre is {name:?}, which is not known; known are {known}")
-    })?;
+    let rule = split::rule(name)
+        .map_err(|known| format!("tokenizer.ggml.pre is {name:?}, which is not known; known are {known}"))?;
     let mut ids = HashMap::with_capacity(vocab.tokens.len());
     for (id, token) in vocab.tokens.iter().enumerate() {
         ids.entry(token.clone()).or_insert(id as u32);
@@ -225,9 +221,9 @@ pub(crate) fn merges_model(
     for (at, merge) in merges.iter().enumerate() {
         // A token may itself begin with a space in odd files, so the separator is a later one.
         let space = merge.char_indices().skip(1).find(|&(_, c)| c == ' ').map(|(at, _)| at);
-        let (left, right) = space
-            .map(|space| (&merge[..space], &merge[space + 1..]))
-            .ok_or_else(|| format!("merge {at} is {merge:?}, which is not two tokens with a space between"))?;
+        let (left, right) = space.map(|space| (&merge[..space], &merge[space + 1..])).ok_or_else(|| {
+            format!("merge {at} is {merge:?}, which is not two tokens with a space between")
+        })?;
         pairs.push((left.to_owned(), right.to_owned()));
     }
     BPE::builder()
@@ -292,7 +288,10 @@ fn unigram(vocab: GgufVocab) -> Result<Parts, String> {
 }
 
 /// SentencePiece's normalization: its table of characters, then (`squeeze`) runs of spaces made one.
-pub(crate) fn unigram_normalizer(charsmap: &[u8], squeeze: bool) -> Result<Option<NormalizerWrapper>, String> {
+pub(crate) fn unigram_normalizer(
+    charsmap: &[u8],
+    squeeze: bool,
+) -> Result<Option<NormalizerWrapper>, String> {
     let mut steps = Vec::new();
     if !charsmap.is_empty() {
         let table = crate::guard::caught(|| Precompiled::from(charsmap))?;
@@ -301,7 +300,8 @@ pub(crate) fn unigram_normalizer(charsmap: &[u8], squeeze: bool) -> Result<Optio
     if squeeze {
         use tokenizers::normalizers::replace::ReplacePattern;
         let spaces = ReplacePattern::Regex(" {2,}".to_owned());
-        steps.push(NormalizerWrapper::StripNormalizer(tokenizers::normalizers::strip::Strip::new(true, true)));
+        steps
+            .push(NormalizerWrapper::StripNormalizer(tokenizers::normalizers::strip::Strip::new(true, true)));
         steps.push(NormalizerWrapper::Replace(Replace::new(spaces, " ").map_err(|e| e.to_string())?));
     }
     Ok((!steps.is_empty()).then(|| NormalizerWrapper::Sequence(Normalizers::new(steps))))

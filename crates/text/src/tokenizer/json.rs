@@ -50,7 +50,9 @@ pub(crate) fn load(origin: &str, bytes: &[u8]) -> Result<Parts> {
         return Err(fail(format!("`version` is {version:?}, only \"1.0\" is known")));
     }
     let model = file.model.ok_or_else(|| {
-        fail("has no `model`; a tokenizer.json has one, with a vocabulary: download the file again".to_owned())
+        fail(
+            "has no `model`; a tokenizer.json has one, with a vocabulary: download the file again".to_owned(),
+        )
     })?;
     let mut parts = Parts::new(origin, AnyModel::Library(Box::new(self::model(model).map_err(fail)?)));
     parts.normalizer = part("normalizer", file.normalizer).map_err(fail)?;
@@ -126,7 +128,8 @@ fn check_template(raw: Option<&RawValue>) -> Result<(), String> {
             for id in pieces.into_iter().flatten().filter_map(|piece| piece.pointer("/SpecialToken/id")) {
                 let id = id.as_str().unwrap_or_default();
                 let defined = post.get("special_tokens").and_then(|tokens| tokens.get(id));
-                let same = |name: &str| defined.and_then(|d| d.get(name)).and_then(|a| a.as_array()).map(Vec::len);
+                let same =
+                    |name: &str| defined.and_then(|d| d.get(name)).and_then(|a| a.as_array()).map(Vec::len);
                 if defined.is_none() || same("ids") != same("tokens") {
                     return Err(format!(
                         "`post_processor.{key}` uses the special token {id:?}, which `special_tokens` there \

@@ -85,7 +85,8 @@ fn piece(data: &[u8]) -> Result<Piece, String> {
     while let Some(field) = message.next()? {
         match field {
             (1, Field::Bytes(text)) => {
-                piece.text = String::from_utf8(text.to_vec()).map_err(|_| "a piece is not UTF-8".to_owned())?;
+                piece.text =
+                    String::from_utf8(text.to_vec()).map_err(|_| "a piece is not UTF-8".to_owned())?;
             }
             (2, Field::Float(score)) => piece.score = score,
             (3, Field::Number(kind)) => piece.kind = Kind::from_number(kind as i64),
@@ -128,7 +129,11 @@ fn trainer(data: &[u8], spec: &mut Spec) -> Result<(), String> {
             spec.unigram = match kind {
                 1 => true,
                 2 => false,
-                other => return Err(format!("trainer_spec.model_type is {other}; known are 1 (unigram) and 2 (BPE)")),
+                other => {
+                    return Err(format!(
+                        "trainer_spec.model_type is {other}; known are 1 (unigram) and 2 (BPE)"
+                    ));
+                }
             };
         }
     }
@@ -162,7 +167,8 @@ pub(crate) fn load(origin: &str, data: &[u8], config: &Value) -> Result<Parts> {
     let at = |text: &str| spec.pieces.iter().position(|piece| piece.text == text).map(|id| id as u32);
     let (bos, eos, unk) = (at("<s>").or_else(|| at("<bos>")), at("</s>").or_else(|| at("<eos>")), spec.unk);
     let unigram = spec.unigram;
-    let mut parts = if unigram { self::unigram(origin, spec) } else { bpe(origin, spec, config) }.map_err(fail)?;
+    let mut parts =
+        if unigram { self::unigram(origin, spec) } else { bpe(origin, spec, config) }.map_err(fail)?;
     parts.added = added;
     (parts.bos, parts.eos, parts.unk) = (bos, eos, unk);
     let wants = |key: &str, or: bool| config.get(key).and_then(Value::as_bool).unwrap_or(or);

@@ -199,13 +199,14 @@ impl Spm {
             }
         }
         frozen.values_mut().for_each(|list| list.sort_by_key(|text| std::cmp::Reverse(text.len())));
-        let unk = unk.or_else(|| {
-            pieces.iter().position(|piece| piece.kind == Kind::Unknown).map(|id| id as u32)
-        });
+        let unk =
+            unk.or_else(|| pieces.iter().position(|piece| piece.kind == Kind::Unknown).map(|id| id as u32));
         let unk = match unk {
             Some(id) if (id as usize) < pieces.len() => id,
             None if bytes.iter().all(Option::is_some) => 0,
-            Some(id) => return Err(format!("the unknown token is {id}, but there are {} tokens", pieces.len())),
+            Some(id) => {
+                return Err(format!("the unknown token is {id}, but there are {} tokens", pieces.len()));
+            }
             None => return Err("there is no unknown token and not a token for every byte".to_owned()),
         };
         Ok(Spm { pieces, ids, reserved, bytes, unk, frozen })
@@ -229,7 +230,8 @@ impl Spm {
     fn fall_back(&self, text: &str, start: usize, out: &mut Vec<Token>) {
         let span = (start, start + text.len());
         if text.bytes().any(|byte| self.bytes[byte as usize].is_none()) {
-            let unknown_before = out.last().is_some_and(|last| last.id == self.unk && last.offsets.1 == start);
+            let unknown_before =
+                out.last().is_some_and(|last| last.id == self.unk && last.offsets.1 == start);
             if let (true, Some(last)) = (unknown_before, out.last_mut()) {
                 last.offsets.1 = span.1;
                 last.value.push_str(text);

@@ -14,9 +14,10 @@ use crate::{Error, Result};
 pub(crate) fn looks_like(data: &[u8]) -> bool {
     let line = data.split(|&b| b == b'\n').next().unwrap_or_default();
     line.len() < 4096
-        && std::str::from_utf8(line).ok().and_then(|line| line.trim_end().split_once(' ')).is_some_and(
-            |(token, rank)| base64(token).is_some() && !rank.is_empty(),
-        )
+        && std::str::from_utf8(line)
+            .ok()
+            .and_then(|line| line.trim_end().split_once(' '))
+            .is_some_and(|(token, rank)| base64(token).is_some() && !rank.is_empty())
 }
 
 /// Reads a rank file. `origin` names it in errors.
@@ -43,9 +44,10 @@ fn ranks(data: &[u8]) -> Result<Vec<(Vec<u8>, u32)>, String> {
         let at = at + 1;
         let (token, rank) = line.split_once(' ').ok_or_else(|| format!("line {at} has no rank"))?;
         let token = base64(token).ok_or_else(|| format!("line {at}: {token:?} is not base64"))?;
-        let rank: u32 = rank.trim().parse().map_err(|_| {
-            format!("line {at}: the rank is {:?}, not a whole number", rank.trim())
-        })?;
+        let rank: u32 = rank
+            .trim()
+            .parse()
+            .map_err(|_| format!("line {at}: the rank is {:?}, not a whole number", rank.trim()))?;
         out.push((token, rank));
     }
     let mut seen: Vec<u32> = out.iter().map(|&(_, rank)| rank).collect();
