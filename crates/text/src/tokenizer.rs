@@ -56,8 +56,7 @@ pub struct Tokenizer {
 
 impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let head = f.debug_struct("Tokenizer").field("vocab_size", &self.size).finish_non_exhaustive();
-        head
+        f.debug_struct("Tokenizer").field("vocab_size", &self.size).finish_non_exhaustive()
     }
 }
 

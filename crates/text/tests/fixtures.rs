@@ -185,17 +185,19 @@ fn unigram_and_wordpiece_from_gguf() {
     assert_eq!(tokenizer.encode("Playing! q", true, false).unwrap(), [1, 3, 4, 5, 0, 2]);
 }
 
+type Damage = fn(&mut GgufVocab);
+
 #[test]
 fn broken_gguf_vocabularies_are_refused_by_key() {
-    let cases: [(&str, Box<dyn Fn(&mut GgufVocab)>); 8] = [
-        ("tokenizer.ggml.model", Box::new(|v| v.model = "quantum".to_owned())),
-        ("tokenizer.ggml.tokens", Box::new(|v| v.tokens.clear())),
-        ("tokenizer.ggml.token_type", Box::new(|v| v.token_types.truncate(3))),
-        ("tokenizer.ggml.scores", Box::new(|v| v.scores = vec![1.0])),
-        ("tokenizer.ggml.pre", Box::new(|v| v.pre = Some("no-such".to_owned()))),
-        ("merge 0", Box::new(|v| v.merges[0] = "nospace".to_owned())),
-        ("merges", Box::new(|v| v.merges[0] = "zz qq".to_owned())),
-        ("tokenizer.ggml.bos_token_id", Box::new(|v| v.bos = Some(1_000_000))),
+    let cases: [(&str, Damage); 8] = [
+        ("tokenizer.ggml.model", |v| v.model = "quantum".to_owned()),
+        ("tokenizer.ggml.tokens", |v| v.tokens.clear()),
+        ("tokenizer.ggml.token_type", |v| v.token_types.truncate(3)),
+        ("tokenizer.ggml.scores", |v| v.scores = vec![1.0]),
+        ("tokenizer.ggml.pre", |v| v.pre = Some("no-such".to_owned())),
+        ("merge 0", |v| v.merges[0] = "nospace".to_owned()),
+        ("merges", |v| v.merges[0] = "zz qq".to_owned()),
+        ("tokenizer.ggml.bos_token_id", |v| v.bos = Some(1_000_000)),
     ];
     for (key, damage) in cases {
         let mut vocab = gguf_of(&bpe());

@@ -104,7 +104,7 @@ fn check(vocab: &GgufVocab) -> Result<()> {
         return fail("tokenizer.ggml.tokens is missing or empty".to_owned());
     }
     let lists = [("scores", vocab.scores.len()), ("token_type", vocab.token_types.len())];
-    for (name, len) in lists.into_iter().filter(|&(_, len)| len != 0 && len != count) {
+    if let Some((name, len)) = lists.into_iter().find(|&(_, len)| len != 0 && len != count) {
         return fail(format!("tokenizer.ggml.{name} has {len} entries for {count} tokens"));
     }
     let ids = [
