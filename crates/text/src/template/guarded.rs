@@ -2,6 +2,8 @@
 //! marks pass through the template, and [`Tokenizer::encode_guarded`](crate::Tokenizer::encode_guarded)
 //! takes them out after it has looked for control tokens.
 
+use std::collections::HashSet;
+
 use serde_json::Value as Json;
 
 use super::{ChatTemplate, RenderOptions};
@@ -84,10 +86,12 @@ fn mark_text(text: &mut String, control: &[String], found: &mut bool) {
     let lower: Vec<(usize, String)> =
         text.char_indices().map(|(at, c)| (at, c.to_lowercase().collect())).collect();
     let joined: String = lower.iter().map(|(_, c)| c.as_str()).collect();
+    let firsts: HashSet<char> = control.iter().filter_map(|token| token.chars().next()).collect();
     let mut cuts = Vec::new();
     let mut start = 0;
     for (at, (_, piece)) in lower.iter().enumerate() {
-        if control.iter().any(|token| joined[start..].starts_with(token.as_str())) {
+        let may = piece.chars().next().is_some_and(|c| firsts.contains(&c));
+        if may && control.iter().any(|token| joined[start..].starts_with(token.as_str())) {
             cuts.extend(lower.get(at + 1).map(|(place, _)| *place));
         }
         start += piece.len();
