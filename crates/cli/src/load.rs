@@ -20,6 +20,9 @@ pub struct ModelArgs {
     /// What computes
     #[arg(long, value_enum, default_value_t = Device::Cpu)]
     pub device: Device,
+    /// Threads that compute [default: physical cores, within affinity and cgroup quota]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
     /// Tokens of context [default: the model's own, or what fits into memory]
     #[arg(short, long, value_name = "N")]
     pub ctx_size: Option<usize>,
@@ -30,6 +33,8 @@ pub struct ModelArgs {
 pub enum Device {
     /// The processor
     Cpu,
+    /// The processor, by the slow reference that the fast kernels are checked against
+    Candle,
     /// The first NVIDIA GPU (builds with the feature cuda)
     Cuda,
     /// The first Apple GPU (builds with the feature metal)
@@ -40,6 +45,7 @@ impl From<Device> for engine::Device {
     fn from(device: Device) -> Self {
         match device {
             Device::Cpu => Self::Cpu,
+            Device::Candle => Self::Candle,
             Device::Cuda => Self::Cuda,
             Device::Metal => Self::Metal,
         }
@@ -61,11 +67,15 @@ pub fn resolve(model_path: Option<&Path>, model: Option<&str>) -> Result<PathBuf
     }
 }
 
-/// Loads the model that the flags name.
+/// Loads the model that the flags name; what is odd about it is said on stderr.
 ///
 /// # Errors
 /// Whatever stands in the way, by file and key.
 pub fn load(args: &ModelArgs) -> Result<Loaded> {
     let path = resolve(args.model_path.as_deref(), args.model.as_deref())?;
-    Ok(engine::load(&path, args.device.into())?)
+    let loaded = engine::load(&path, args.device.into(), args.threads.map(usize::from))?;
+    for warning in &loaded.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(loaded)
 }

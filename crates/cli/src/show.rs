@@ -47,6 +47,7 @@ fn describe(path: &PathBuf, checkpoint: &Checkpoint, spec: &Spec) -> Value {
     let bytes: u64 = checkpoint.tensors().map(|t| t.bytes().len() as u64).sum();
     let stored: usize = checkpoint.tensors().map(|t| t.elements()).sum();
     let layer = &spec.layers[0];
+    let whole = bytes.saturating_add((2 * spec.cache_numbers() as u64).saturating_mul(spec.context as u64));
     let Mixer::Attn(attn) = &layer.mixer;
     json!({
         "path": path,
@@ -63,8 +64,8 @@ fn describe(path: &PathBuf, checkpoint: &Checkpoint, spec: &Spec) -> Value {
         "rope": spec.ropes.iter().map(rope).collect::<Vec<_>>().join("; "),
         "embeddings": if spec.tied == Some(false) { "separate output matrix" } else { "tied, or as the file has it" },
         "license": license(checkpoint),
-        "kv cache": format!("{} KiB a token", cache_bytes(spec) / 1024),
-        "memory": format!("{} MiB with the whole context", (bytes + (cache_bytes(spec) * spec.context.min(1 << 32)) as u64) >> 20),
+        "kv cache": format!("{} numbers a token", spec.cache_numbers()),
+        "memory": format!("{} MiB with the whole context, its cache in f16", whole >> 20),
     })
 }
 
@@ -78,7 +79,8 @@ fn types(checkpoint: &Checkpoint) -> String {
 }
 
 fn attention(attn: &Attn, spec: &Spec) -> String {
-    let mut text = format!("{} heads, {} key-value heads of {}", attn.n_heads, attn.n_kv_heads, attn.head_dim);
+    let mut text =
+        format!("{} heads, {} key-value heads of {}", attn.n_heads, attn.n_kv_heads, attn.head_dim);
     let windowed = spec.layers.iter().filter_map(|l| {
         let Mixer::Attn(attn) = &l.mixer;
         attn.window
@@ -117,13 +119,4 @@ fn rope(rope: &Rope) -> String {
 fn license(checkpoint: &Checkpoint) -> String {
     let named = checkpoint.gguf().and_then(|g| g.metadata.string("general.license").ok().flatten());
     named.unwrap_or("not in the model's files").to_string()
-}
-
-/// Bytes of keys and values of one token over all layers, as f32.
-fn cache_bytes(spec: &Spec) -> usize {
-    let bytes = |l: &Layer| {
-        let Mixer::Attn(attn) = &l.mixer;
-        2 * attn.n_kv_heads * attn.head_dim * size_of::<f32>()
-    };
-    spec.layers.iter().map(bytes).sum()
 }

@@ -1,11 +1,13 @@
 //! From a path to everything that a request needs: model, tokenizer, template, sampling defaults and
 //! the tokens that end an answer. Every client of the engine begins here.
 
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use models::{CandleBackend, Checkpoint, Model};
+use models::{CandleBackend, Checkpoint, CpuBackend, Model};
 use serde_json::{Map, Value};
 use text::{ChatTemplate, GgufVocab, Tokenizer};
 use weights::{Gguf, Metadata};
@@ -27,27 +29,24 @@ pub enum LoadError {
     /// The sampling defaults.
     #[error(transparent)]
     Config(#[from] crate::EngineError),
-    /// The vocabulary and the model do not belong together.
-    #[error(
-        "{}: the tokenizer has ids up to {largest}, the model's vocabulary {vocab}; they do not belong together",
-        path.display()
-    )]
-    Vocabulary {
-        /// The model.
+    /// A file beside the model that is there and cannot be read.
+    #[error("{}: cannot read it: {cause}", path.display())]
+    Unreadable {
+        /// The file.
         path: PathBuf,
-        /// The tokenizer's largest id.
-        largest: usize,
-        /// The model's ids.
-        vocab: usize,
+        /// What the system says.
+        cause: std::io::Error,
     },
 }
 
 /// Where a model is computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Device {
-    /// The processor.
+    /// The processor, by our own kernels.
     #[default]
     Cpu,
+    /// The processor, by candle: slow, and what the kernels are checked against.
+    Candle,
     /// The first NVIDIA GPU, in builds that have CUDA.
     Cuda,
     /// The first Apple GPU, in builds that have Metal.
@@ -68,9 +67,14 @@ pub struct Loaded {
     pub stop_ids: Vec<u32>,
     /// Where it lies.
     pub path: PathBuf,
+    /// What is odd about the model and does not keep it from running, for the reader.
+    pub warnings: Vec<String>,
     /// How long all this took.
     pub load_time: Duration,
 }
+
+/// The most that is read of a generation_config.json; real ones have a few hundred bytes.
+const MAX_CONFIG: u64 = 1 << 20;
 
 /// Tokens that end a turn in the templates of published models. A template that writes one of them
 /// makes it an end.
@@ -93,11 +97,12 @@ const TURN_ENDS: &[&str] = &[
     "</s>",
 ];
 
-/// Loads the folder or `.gguf` at `path`.
+/// Loads the folder or `.gguf` at `path`, to be computed on `device` by `threads` threads (`None`: as many as
+/// serve well; only [`Device::Cpu`] looks at it).
 ///
 /// # Errors
 /// The file, key, tensor or template that stands in the way.
-pub fn load(path: &Path, device: Device) -> Result<Loaded, LoadError> {
+pub fn load(path: &Path, device: Device, threads: Option<usize>) -> Result<Loaded, LoadError> {
     let start = Instant::now();
     let checkpoint = Checkpoint::open(path)?;
     let (tokenizer, template) = match checkpoint.gguf() {
@@ -105,21 +110,42 @@ pub fn load(path: &Path, device: Device) -> Result<Loaded, LoadError> {
         None => (Tokenizer::from_folder(path)?, ChatTemplate::from_folder(path)?),
     };
     let spec = checkpoint.spec()?;
-    if let Some(largest) = largest_id(&tokenizer).filter(|&id| id >= spec.vocab) {
-        return Err(LoadError::Vocabulary { path: path.to_path_buf(), largest, vocab: spec.vocab });
-    }
     let generation = match checkpoint.gguf() {
         Some(_) => GenerationConfig::default(),
         None => generation(path)?,
     };
-    let stop_ids = stop_ids(&checkpoint, &tokenizer, template.as_ref(), &generation, spec.vocab);
+    let named = stop_ids(&checkpoint, &tokenizer, template.as_ref(), &generation);
+    let (stop_ids, outside) = named.into_iter().partition(|&id| (id as usize) < spec.vocab);
+    let warnings = warnings(path, &tokenizer, outside, spec.vocab);
     let model: Box<dyn Model> = match device {
-        Device::Cpu => Box::new(checkpoint.load(CandleBackend::cpu())?),
+        Device::Cpu => Box::new(checkpoint.load(CpuBackend::suited(&checkpoint, threads))?),
+        Device::Candle => Box::new(checkpoint.load(CandleBackend::cpu())?),
         Device::Cuda => Box::new(checkpoint.load(CandleBackend::cuda()?)?),
         Device::Metal => Box::new(checkpoint.load(CandleBackend::metal()?)?),
     };
     let (tokenizer, path) = (Arc::new(tokenizer), path.to_path_buf());
-    Ok(Loaded { model, tokenizer, template, generation, stop_ids, path, load_time: start.elapsed() })
+    let load_time = start.elapsed();
+    Ok(Loaded { model, tokenizer, template, generation, stop_ids, path, warnings, load_time })
+}
+
+/// What does not fit together between tokenizer and model. Published models have such ids in passing
+/// (tokens for images in a model of text), and a prompt that needs one is refused when it comes.
+fn warnings(path: &Path, tokenizer: &Tokenizer, outside: Vec<u32>, vocab: usize) -> Vec<String> {
+    let path = path.display();
+    let ends = (!outside.is_empty()).then(|| {
+        format!(
+            "{path}: ids {outside:?} should end an answer, but the model has ids below {vocab} only; \
+             the answer may not end by itself (check eos_token_id)"
+        )
+    });
+    let largest = largest_id(tokenizer).filter(|&id| id >= vocab);
+    let ids = largest.map(|largest| {
+        format!(
+            "{path}: the tokenizer has ids up to {largest}, the model ids below {vocab} only; \
+             if the answer makes no sense, they do not belong together"
+        )
+    });
+    ends.into_iter().chain(ids).collect()
 }
 
 /// The largest id that stands for some text. Vocabularies may have gaps and reserved ids at their end.
@@ -127,21 +153,26 @@ fn largest_id(tokenizer: &Tokenizer) -> Option<usize> {
     (0..tokenizer.vocab_size()).rev().find(|&id| tokenizer.token(id as u32).is_some())
 }
 
+/// What generation_config.json says; a folder need not have one.
 fn generation(dir: &Path) -> Result<GenerationConfig, LoadError> {
-    let file = dir.join("generation_config.json");
-    match std::fs::read_to_string(&file) {
-        Ok(text) => Ok(GenerationConfig::parse(text.trim_start_matches('\u{feff}'), &file.display().to_string())?),
-        Err(_) => Ok(GenerationConfig::default()),
+    let path = dir.join("generation_config.json");
+    let mut text = String::new();
+    let read = File::open(&path).and_then(|file| file.take(MAX_CONFIG).read_to_string(&mut text));
+    match read {
+        Ok(_) => {
+            Ok(GenerationConfig::parse(text.trim_start_matches('\u{feff}'), &path.display().to_string())?)
+        }
+        Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(GenerationConfig::default()),
+        Err(cause) => Err(LoadError::Unreadable { path, cause }),
     }
 }
 
-/// The ends that config.json, generation_config.json, the GGUF and the template name.
+/// The ends that config.json, generation_config.json, the GGUF and the template name, sorted.
 fn stop_ids(
     checkpoint: &Checkpoint,
     tokenizer: &Tokenizer,
     template: Option<&ChatTemplate>,
     generation: &GenerationConfig,
-    vocab: usize,
 ) -> Vec<u32> {
     let mut ids = generation.eos_token_ids.clone();
     ids.extend(tokenizer.eos());
@@ -152,7 +183,6 @@ fn stop_ids(
     let source = template.map_or("", ChatTemplate::source);
     let written = TURN_ENDS.iter().filter(|end| source.contains(**end));
     ids.extend(written.filter_map(|end| tokenizer.id(end)));
-    ids.retain(|&id| (id as usize) < vocab);
     ids.sort_unstable();
     ids.dedup();
     ids
@@ -189,9 +219,8 @@ fn vocabulary(gguf: &Gguf) -> Result<GgufVocab, LoadError> {
         let list = m.strings(&key(name))?.unwrap_or_default();
         Ok(list.into_iter().map(str::to_string).collect())
     };
-    let integers = |name: &str| -> Result<Vec<i64>, weights::Error> {
-        Ok(m.integers(&key(name))?.unwrap_or_default())
-    };
+    let integers =
+        |name: &str| -> Result<Vec<i64>, weights::Error> { Ok(m.integers(&key(name))?.unwrap_or_default()) };
     Ok(GgufVocab {
         origin: gguf.path.display().to_string(),
         model: m.string(&key("model"))?.unwrap_or_default().to_string(),

@@ -44,7 +44,10 @@ const fn row(
 
 /// Every supported architecture.
 pub const ARCHS: &[Arch] = &[
-    Arch { gguf_interleaved: true, ..row("llama", &["LlamaForCausalLM", "LLaMAForCausalLM"], "Llama", llama) },
+    Arch {
+        gguf_interleaved: true,
+        ..row("llama", &["LlamaForCausalLM", "LLaMAForCausalLM"], "Llama", llama)
+    },
     Arch { gguf_interleaved: true, ..row("mistral", &["MistralForCausalLM"], "Mistral", mistral) },
     row("qwen2", &["Qwen2ForCausalLM"], "Qwen 2 and 2.5", qwen2),
     row("qwen3", &["Qwen3ForCausalLM"], "Qwen 3", qwen3),
@@ -174,7 +177,11 @@ fn gemma2_scalar(s: &Spec) -> Option<f32> {
 fn windowed_layers(h: &Hparams, n: usize, rule: impl Fn(usize) -> bool) -> Result<Vec<bool>> {
     let Some(types) = h.opt_strs("layer_types")? else { return Ok((0..n).map(rule).collect()) };
     if types.len() != n {
-        return Err(h.bad("layer_types", format!("{} entries", types.len()), format!("one for each of {n} layers")));
+        return Err(h.bad(
+            "layer_types",
+            format!("{} entries", types.len()),
+            format!("one for each of {n} layers"),
+        ));
     }
     let windowed = |t: &String| match t.as_str() {
         "sliding_attention" => Ok(true),
@@ -240,7 +247,9 @@ fn attention(h: &Hparams, dim: usize) -> Result<Attn> {
     let n_heads = h.dim("attention.head_count")?;
     let n_kv_heads = match h.opt_usize("attention.head_count_kv")? {
         Some(n) if n_heads % n == 0 => n,
-        Some(n) => return Err(h.bad("attention.head_count_kv", n, format!("a divisor of the {n_heads} heads"))),
+        Some(n) => {
+            return Err(h.bad("attention.head_count_kv", n, format!("a divisor of the {n_heads} heads")));
+        }
         None => n_heads,
     };
     let head_dim = match h.opt_usize("attention.key_length")? {
@@ -255,7 +264,16 @@ fn attention(h: &Hparams, dim: usize) -> Result<Attn> {
         return Err(h.bad("attention.value_length", "another length than the keys'", head_dim));
     }
     let scale = h.opt_positive("attention.scale")?.unwrap_or((head_dim as f32).powf(-0.5));
-    Ok(Attn { n_heads, n_kv_heads, head_dim, scale, window: None, softcap: None, rope: Some(0), qk_norm: false })
+    Ok(Attn {
+        n_heads,
+        n_kv_heads,
+        head_dim,
+        scale,
+        window: None,
+        softcap: None,
+        rope: Some(0),
+        qk_norm: false,
+    })
 }
 
 /// The names that [`find`] understands, for tables: title, GGUF name, class names.

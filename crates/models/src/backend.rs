@@ -43,7 +43,12 @@ pub trait Backend: Send {
     fn embed(&self, table: &Self::Linear, tokens: &[u32], scale: f32) -> Result<Self::Rows>;
 
     /// `norm(x)` through each of several matrices.
-    fn project(&self, x: &Self::Rows, norm: Option<&Self::Norm>, to: &[&Self::Linear]) -> Result<Vec<Self::Rows>>;
+    fn project(
+        &self,
+        x: &Self::Rows,
+        norm: Option<&Self::Norm>,
+        to: &[&Self::Linear],
+    ) -> Result<Vec<Self::Rows>>;
 
     /// Normalises (if asked) and rotates queries and keys, stores keys and values, and attends:
     /// `[rows, n_heads * head_dim]`.

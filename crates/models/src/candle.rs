@@ -5,7 +5,7 @@
 //! are and are multiplied by candle's own quantized kernels, or are widened too where an exact answer
 //! is wanted ([`CandleBackend::exact`]).
 
-use candle_core::quantized::{GgmlDType, QMatMul, QTensor, ggml_file::qtensor_from_ggml};
+use candle_core::quantized::{GgmlDType, QMatMul, ggml_file::qtensor_from_ggml};
 use candle_core::{D, DType as CandleType, Device, Module, Tensor as Array};
 use weights::{DType, Tensor};
 
@@ -245,7 +245,14 @@ impl Backend for CandleBackend {
         Ok((activate(&gate.apply(&x)?, act)? * up.apply(&x)?)?)
     }
 
-    fn add(&self, x: &mut Array, y: &Array, out: &Linear, norm: Option<&NormWeights>, scale: f32) -> Result<()> {
+    fn add(
+        &self,
+        x: &mut Array,
+        y: &Array,
+        out: &Linear,
+        norm: Option<&NormWeights>,
+        scale: f32,
+    ) -> Result<()> {
         let branch = normed(&out.apply(y)?, norm)?;
         *x = (&*x + (branch * scale as f64)?)?;
         Ok(())
@@ -361,11 +368,4 @@ fn ggml(dtype: DType) -> Option<GgmlDType> {
         DType::Q6_K => GgmlDType::Q6K,
         _ => return None,
     })
-}
-
-/// A stored tensor's numbers, by candle's own definition of its type.
-pub(crate) fn dequantize(tensor: &Tensor) -> Result<Option<Vec<f32>>> {
-    let Some(dtype) = ggml(tensor.dtype) else { return Ok(None) };
-    let stored: QTensor = qtensor_from_ggml(dtype, tensor.bytes(), tensor.shape.clone(), &Device::Cpu)?;
-    Ok(Some(stored.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1()?))
 }

@@ -134,9 +134,8 @@ impl Checkpoint {
             Files::Gguf(gguf) => (gguf.tensors.clone(), gguf.unreadable.clone()),
             Files::Folder { weights: None, .. } => Default::default(),
             Files::Folder { weights: Some(weights), .. } => {
-                let rename = |hub: &String| {
-                    weights::gguf_name(hub, self.arch.names).unwrap_or_else(|| hub.clone())
-                };
+                let rename =
+                    |hub: &String| weights::gguf_name(hub, self.arch.names).unwrap_or_else(|| hub.clone());
                 (
                     weights.tensors.iter().map(|(name, tensor)| (rename(name), tensor.clone())).collect(),
                     weights.unreadable.iter().map(|(name, tensor)| (rename(name), tensor.clone())).collect(),
@@ -155,7 +154,10 @@ fn find_model(path: &Path) -> Result<PathBuf> {
         expected: expected.to_string(),
     };
     if !path.exists() {
-        return Err(folder("nothing".into(), "a model folder or a .gguf file; `influence list` shows those here"));
+        return Err(folder(
+            "nothing".into(),
+            "a model folder or a .gguf file; `influence list` shows those here",
+        ));
     }
     if !path.is_dir() || path.join("config.json").exists() {
         return Ok(path.to_path_buf());
@@ -199,7 +201,9 @@ fn architecture(file: &Path, config: &Value) -> Result<String> {
 
 /// Weights packed by another program's quantization must not be read as plain numbers.
 fn refuse_quantized(file: &Path, arch: &str, config: &Value) -> Result<()> {
-    let Some(quantization) = config.get("quantization_config").filter(|q| !q.is_null()) else { return Ok(()) };
+    let Some(quantization) = config.get("quantization_config").filter(|q| !q.is_null()) else {
+        return Ok(());
+    };
     let method = quantization.get("quant_method").or_else(|| quantization.get("quant_algo"));
     Err(Error::Hparam {
         file: file.display().to_string(),
@@ -213,10 +217,12 @@ fn refuse_quantized(file: &Path, arch: &str, config: &Value) -> Result<()> {
 /// GGUF metadata under the architecture's prefix, as plain values.
 fn gguf_hparams(gguf: &Gguf, arch: &Arch) -> Hparams {
     let prefix = format!("{}.", arch.gguf);
-    let own = |(key, value): (&str, &weights::Value)| Some((key.strip_prefix(&prefix)?.to_string(), plain(value)));
+    let own =
+        |(key, value): (&str, &weights::Value)| Some((key.strip_prefix(&prefix)?.to_string(), plain(value)));
     let mut fields: BTreeMap<String, Value> = gguf.metadata.iter().filter_map(own).collect();
     // Older files leave the vocabulary's size to the embedding's shape.
-    if let Some(table) = gguf.tensors.get("token_embd.weight").filter(|_| !fields.contains_key("vocab_size")) {
+    if let Some(table) = gguf.tensors.get("token_embd.weight").filter(|_| !fields.contains_key("vocab_size"))
+    {
         fields.insert("vocab_size".into(), table.shape[0].into());
     }
     Hparams::from_gguf(&gguf.path, arch.gguf, fields)

@@ -24,7 +24,11 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("rope.dimension_count", &[]),
     (
         "rope.partial",
-        &["rope_parameters.partial_rotary_factor", "partial_rotary_factor", "rope_scaling.partial_rotary_factor"],
+        &[
+            "rope_parameters.partial_rotary_factor",
+            "partial_rotary_factor",
+            "rope_scaling.partial_rotary_factor",
+        ],
     ),
     (
         "rope.scaling.type",

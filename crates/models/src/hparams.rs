@@ -84,7 +84,13 @@ impl Hparams {
     /// An error about `key`.
     pub fn bad(&self, key: &str, found: impl ToString, expected: impl ToString) -> Error {
         let (found, expected) = (found.to_string(), expected.to_string());
-        Error::Hparam { file: self.file.clone(), arch: self.arch.clone(), key: self.spelled(key), found, expected }
+        Error::Hparam {
+            file: self.file.clone(),
+            arch: self.arch.clone(),
+            key: self.spelled(key),
+            found,
+            expected,
+        }
     }
 
     fn missing(&self, key: &str, expected: &str) -> Error {
@@ -188,7 +194,9 @@ impl Hparams {
         if self.gguf {
             return false;
         }
-        let under = |name: &&&str| key.strip_prefix(**name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let under = |name: &&&str| {
+            key.strip_prefix(**name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
         let neutral = NEUTRAL.iter().any(|(name, at)| *name == key && value.as_f64() == Some(*at));
         neutral || IGNORED.iter().any(|name| under(&name))
     }
@@ -216,5 +224,9 @@ fn whole(value: &Value) -> Option<usize> {
 /// A value short enough for an error message.
 fn brief(value: &Value) -> String {
     let text = value.to_string();
-    if text.chars().count() <= 60 { text } else { format!("{}...", text.chars().take(57).collect::<String>()) }
+    if text.chars().count() <= 60 {
+        text
+    } else {
+        format!("{}...", text.chars().take(57).collect::<String>())
+    }
 }

@@ -33,8 +33,12 @@ impl Checkpoint {
     pub fn load_spec<B: Backend>(&self, mut spec: Spec, backend: B) -> Result<Decoder<B>> {
         let tensors = self.named_tensors();
         take_divisors(&mut spec, &tensors)?;
-        let loader =
-            Loader { tensors: &tensors, backend: &backend, norm: spec.norm, norm_less_one: self.norm_less_one() };
+        let loader = Loader {
+            tensors: &tensors,
+            backend: &backend,
+            norm: spec.norm,
+            norm_less_one: self.norm_less_one(),
+        };
         let embed = loader.linear("token_embd", spec.vocab, spec.dim)?;
         let layer = |(i, l): (usize, &Layer)| loader.layer(i, l, spec.dim);
         let layers = spec.layers.iter().enumerate().map(layer).collect::<Result<Vec<_>>>()?;
@@ -159,5 +163,8 @@ impl<B: Backend> Loader<'_, B> {
 
 /// A split gives as many parts as it was asked for; this says so if it ever does not.
 fn unreachable_parts() -> Error {
-    Error::Backend { backend: "loader", message: "a fused matrix came apart into another number of parts".into() }
+    Error::Backend {
+        backend: "loader",
+        message: "a fused matrix came apart into another number of parts".into(),
+    }
 }

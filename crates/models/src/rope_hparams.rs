@@ -13,7 +13,11 @@ pub(crate) fn rope(h: &Hparams, head_dim: usize) -> Result<Rope> {
     let partial = h.opt_positive("rope.partial")?.unwrap_or(1.0);
     let dim = h.opt_usize("rope.dimension_count")?.unwrap_or((head_dim as f32 * partial) as usize);
     if dim > head_dim || dim % 2 == 1 || dim == 0 {
-        return Err(h.bad("rope.dimension_count", dim, format!("an even number from 2 to the head's {head_dim}")));
+        return Err(h.bad(
+            "rope.dimension_count",
+            dim,
+            format!("an even number from 2 to the head's {head_dim}"),
+        ));
     }
     let scaling = scaling(h, dim)?;
     Ok(Rope { scaling, ..Rope::plain(dim, theta) })

@@ -82,9 +82,11 @@ pub struct Norms {
 
 impl Norms {
     /// The usual two: each branch reads a normalised stream.
-    pub const PRE: Norms = Norms { before_mixer: true, after_mixer: false, before_ffn: true, after_ffn: false };
+    pub const PRE: Norms =
+        Norms { before_mixer: true, after_mixer: false, before_ffn: true, after_ffn: false };
     /// All four (Gemma 2).
-    pub const BOTH: Norms = Norms { before_mixer: true, after_mixer: true, before_ffn: true, after_ffn: true };
+    pub const BOTH: Norms =
+        Norms { before_mixer: true, after_mixer: true, before_ffn: true, after_ffn: true };
 }
 
 /// What mixes positions.
@@ -147,6 +149,15 @@ impl Spec {
         self.ropes.iter().fold(0, |regime, rope| regime.max(rope.regime(length)))
     }
 
+    /// Numbers that the keys and values of one token are, over all layers.
+    pub fn cache_numbers(&self) -> usize {
+        let numbers = |l: &Layer| {
+            let Mixer::Attn(attn) = &l.mixer;
+            2 * attn.n_kv_heads * attn.head_dim
+        };
+        self.layers.iter().map(numbers).sum()
+    }
+
     /// Number of parameters that the spec calls for, biases not counted.
     pub fn parameters(&self) -> u64 {
         let head = if self.tied == Some(false) { 2 } else { 1 };
@@ -158,7 +169,8 @@ impl Spec {
 impl Layer {
     fn parameters(&self, dim: usize) -> u64 {
         let Mixer::Attn(a) = &self.mixer;
-        let mixer = dim * a.head_dim * (2 * a.n_heads + 2 * a.n_kv_heads) + if a.qk_norm { 2 * a.head_dim } else { 0 };
+        let mixer = dim * a.head_dim * (2 * a.n_heads + 2 * a.n_kv_heads)
+            + if a.qk_norm { 2 * a.head_dim } else { 0 };
         let Ffn::Glu { dim: inner, .. } = &self.ffn;
         let n = &self.norms;
         let norms = [n.before_mixer, n.after_mixer, n.before_ffn, n.after_ffn].iter().filter(|&&x| x).count();

@@ -4,8 +4,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use half::{bf16, f16};
-use weights::{DType, Tensor, Unreadable};
+use weights::{Tensor, Unreadable};
 
 use crate::{Error, Result};
 
@@ -115,24 +114,9 @@ fn hub_spelling(name: &str) -> Option<&'static str> {
     }
 }
 
-/// The numbers of a tensor as f32.
+/// The numbers of a tensor as f32, by the scalar definition of its type.
 pub(crate) fn widen(tensor: &Tensor) -> Result<Vec<f32>> {
-    let bytes = tensor.bytes();
-    let pairs = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
-    Ok(match tensor.dtype {
-        DType::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-        DType::F16 => pairs().map(|b| f16::from_le_bytes(b).to_f32()).collect(),
-        DType::BF16 => pairs().map(|b| bf16::from_le_bytes(b).to_f32()).collect(),
-        _ => match crate::candle::dequantize(tensor)? {
-            Some(values) => values,
-            None => {
-                return Err(Error::Tensor {
-                    file: tensor.file().display().to_string(),
-                    tensor: tensor.name.clone(),
-                    found: format!("numbers stored as {}", tensor.dtype.format().name),
-                    expected: "a type that can be computed with".into(),
-                });
-            }
-        },
-    })
+    let mut values = vec![0.0; tensor.elements()];
+    tensor.dtype.unpack_row(tensor.bytes(), &mut values);
+    Ok(values)
 }

@@ -6,7 +6,7 @@ mod drive;
 use std::path::{Path, PathBuf};
 
 use drive::{Sequence, allocate, greedy, logits};
-use models::{Act, Batch, CandleBackend, Checkpoint, Ffn, Mixer, Model, Norms, Scaling, Spec};
+use models::{Act, Batch, CandleBackend, Checkpoint, CpuBackend, Ffn, Mixer, Model, Norms, Scaling, Spec};
 use serde_json::Value;
 use weights::Safetensors;
 
@@ -53,25 +53,34 @@ impl Fixture {
         Checkpoint::open(&self.dir).unwrap()
     }
 
-    /// The folder's model and, where there is one, its GGUF twin.
+    /// The folder's model and, where there is one, its GGUF twin, on both backends.
     fn models(&self) -> Vec<(String, Box<dyn Model>)> {
-        let mut models = vec![(self.name().to_string(), self.checkpoint())];
         let gguf = self.dir.join("model.gguf");
-        if gguf.exists() {
-            models.push((format!("{}/model.gguf", self.name()), Checkpoint::open(&gguf).unwrap()));
-        }
-        let load = |(name, c): (String, Checkpoint)| (name, Box::new(c.load(CandleBackend::exact()).unwrap()) as _);
-        models.into_iter().map(load).collect()
+        let paths = [self.dir.clone()].into_iter().chain(gguf.exists().then_some(gguf));
+        paths.flat_map(|path| on_both(&path)).collect()
     }
+}
+
+fn on_both(path: &Path) -> [(String, Box<dyn Model>); 2] {
+    let checkpoint = Checkpoint::open(path).unwrap();
+    [
+        (format!("{} on candle", path.display()), Box::new(checkpoint.load(CandleBackend::exact()).unwrap())),
+        (
+            format!("{} on cpu", path.display()),
+            Box::new(checkpoint.load(CpuBackend::exact(Some(2))).unwrap()),
+        ),
+    ]
 }
 
 /// The largest difference as a share of the reference's spread.
 fn distance(found: &[f32], reference: &[f32]) -> f32 {
     assert_eq!(found.len(), reference.len());
     let (low, high) = reference.iter().fold((f32::MAX, f32::MIN), |(l, h), &x| (l.min(x), h.max(x)));
-    let worst = found.iter().zip(reference).map(|(a, b)| (a - b).abs()).fold(0.0, |a: f32, b| {
-        if b.is_nan() { f32::INFINITY } else { a.max(b) }
-    });
+    let worst = found
+        .iter()
+        .zip(reference)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, |a: f32, b| if b.is_nan() { f32::INFINITY } else { a.max(b) });
     worst / (high - low)
 }
 
@@ -116,7 +125,10 @@ fn mean_nll_is_that_of_transformers() {
             let rows = all.chunks_exact(vocab).zip(&tokens[1..]);
             let sum: f64 = rows.map(|(row, &next)| nll(row, next as usize)).sum();
             let mean = sum / (tokens.len() - 1) as f64;
-            assert!((mean - expected).abs() < 1e-4 * expected.abs().max(1.0), "{name}: {mean} against {expected}");
+            assert!(
+                (mean - expected).abs() < 1e-4 * expected.abs().max(1.0),
+                "{name}: {mean} against {expected}"
+            );
         }
     }
 }
@@ -139,25 +151,29 @@ fn both_spellings_of_a_config_mean_the_same() {
 #[test]
 fn two_sequences_in_a_batch_get_what_each_gets_alone() {
     for fixture in fixtures() {
-        let mut model = fixture.checkpoint().load(CandleBackend::exact()).unwrap();
-        let (a, b) = (fixture.tokens("/prompts/33"), fixture.tokens("/prompts/7"));
-        let (alone_a, alone_b) = (fixture.logits("33"), fixture.logits("7"));
-        allocate(&mut model);
-        let (mut first, mut second) = (Sequence::new(&a, 0), Sequence::new(&b, 1));
-        let (mut found_a, mut found_b) = (vec![], vec![]);
-        // 20 + 4 rows, then 13 + 3.
-        for (rows_a, rows_b) in [(20, 4), (13, 3)] {
-            let mut batch = Batch::default();
-            first.enter(rows_a, &mut batch);
-            second.enter(rows_b, &mut batch);
-            let mut logits = model.forward(&batch).unwrap();
-            found_b.extend(logits.split_off(rows_a * model.spec().vocab));
-            found_a.extend(logits);
+        for (name, mut model) in on_both(&fixture.dir) {
+            two_at_once(&fixture, &name, &mut *model);
         }
-        let name = fixture.name();
-        assert!(distance(&found_a, &alone_a) <= TOLERANCE, "{name}: the first");
-        assert!(distance(&found_b, &alone_b) <= TOLERANCE, "{name}: the second");
     }
+}
+
+fn two_at_once(fixture: &Fixture, name: &str, model: &mut dyn Model) {
+    let (a, b) = (fixture.tokens("/prompts/33"), fixture.tokens("/prompts/7"));
+    let (alone_a, alone_b) = (fixture.logits("33"), fixture.logits("7"));
+    allocate(model);
+    let (mut first, mut second) = (Sequence::new(&a, 0), Sequence::new(&b, 1));
+    let (mut found_a, mut found_b) = (vec![], vec![]);
+    // 20 + 4 rows, then 13 + 3.
+    for (rows_a, rows_b) in [(20, 4), (13, 3)] {
+        let mut batch = Batch::default();
+        first.enter(rows_a, &mut batch);
+        second.enter(rows_b, &mut batch);
+        let mut logits = model.forward(&batch).unwrap();
+        found_b.extend(logits.split_off(rows_a * model.spec().vocab));
+        found_a.extend(logits);
+    }
+    assert!(distance(&found_a, &alone_a) <= TOLERANCE, "{name}: the first");
+    assert!(distance(&found_b, &alone_b) <= TOLERANCE, "{name}: the second");
 }
 
 /// A way to forget something that a spec says.
@@ -219,4 +235,23 @@ fn whatever_is_forgotten_shows() {
         }
     }
     assert_eq!(shown.len(), FORGET.len(), "no fixture has the others: {shown:?}");
+}
+
+/// What a row becomes on the CPU depends on that row alone, to the bit: not on chunks, threads or company.
+/// The shipped model shows it for quantized weights.
+#[test]
+fn the_cpu_gives_the_same_bits_however_it_is_asked() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/influence-tiny.gguf");
+    let tokens = fixtures().remove(0).tokens("/prompts/33");
+    for path in fixtures().into_iter().map(|f| f.dir).chain([shipped]) {
+        let checkpoint = Checkpoint::open(&path).unwrap();
+        let logits = |threads: usize, chunk: usize| {
+            logits(&mut checkpoint.load(CpuBackend::new(Some(threads))).unwrap(), &tokens, chunk)
+        };
+        let whole = logits(1, 33);
+        for (threads, chunk) in [(1, 1), (2, 1), (3, 1), (2, 33), (3, 33), (2, 5), (1, 17)] {
+            let same = logits(threads, chunk).iter().zip(&whole).all(|(a, b)| a.to_bits() == b.to_bits());
+            assert!(same, "{}: {threads} threads, chunks of {chunk}", path.display());
+        }
+    }
 }

@@ -7,7 +7,7 @@ mod drive;
 use std::path::{Path, PathBuf};
 
 use drive::{greedy, logits};
-use models::{CandleBackend, Checkpoint, Model};
+use models::{CandleBackend, Checkpoint, CpuBackend, Model};
 use serde_json::Value;
 
 fn material(name: &str) -> Option<PathBuf> {
@@ -48,11 +48,22 @@ fn stories_in_full_precision_are_those_of_the_reference_program() {
     let Some(root) = material("stories260K") else { return };
     let golden = json(&root.join("golden.json"));
     for name in ["hf", "gguf/stories260K-F32.gguf"] {
-        let mut model = Checkpoint::open(&root.join(name)).unwrap().load(CandleBackend::exact()).unwrap();
-        for case in golden["cases"].as_array().unwrap() {
-            check(&mut model, name, case, case, 1e-3);
-            let expected = ids(&case["greedy_64"]);
-            assert_eq!(greedy(&mut model, &ids(&case["ids"]), 64), expected, "{name}: {:?}", case["prompt"]);
+        let checkpoint = Checkpoint::open(&root.join(name)).unwrap();
+        let models: [Box<dyn Model>; 2] = [
+            Box::new(checkpoint.load(CandleBackend::exact()).unwrap()),
+            Box::new(checkpoint.load(CpuBackend::exact(Some(2))).unwrap()),
+        ];
+        for mut model in models {
+            for case in golden["cases"].as_array().unwrap() {
+                check(&mut *model, name, case, case, 1e-3);
+                let expected = ids(&case["greedy_64"]);
+                assert_eq!(
+                    greedy(&mut *model, &ids(&case["ids"]), 64),
+                    expected,
+                    "{name}: {:?}",
+                    case["prompt"]
+                );
+            }
         }
     }
 }
@@ -86,11 +97,53 @@ fn stories_in_every_quantization_are_those_of_the_golden_file() {
     // in float32 gives what we give, 0.017 away.
     let mut model = Checkpoint::open(&root.join("hf-bf16")).unwrap().load(CandleBackend::exact()).unwrap();
     let bos = logits(&mut model, &[1], 1);
-    assert!((bos[259] - 5.346108).abs() < 1e-4 && (bos[0] + 6.215955).abs() < 1e-4, "{} {}", bos[259], bos[0]);
+    assert!(
+        (bos[259] - 5.346108).abs() < 1e-4 && (bos[0] + 6.215955).abs() < 1e-4,
+        "{} {}",
+        bos[259],
+        bos[0]
+    );
     let cases = golden["quants"]["BF16"]["cases"].as_array().unwrap();
     for (golden, case) in cases.iter().zip(exact["cases"].as_array().unwrap()) {
         check(&mut model, "hf-bf16", case, golden, 1e-1);
     }
+}
+
+/// As small a model as this is computed exactly; and where activations are rounded to 8 bits, the logits are
+/// no further from the exact ones than those of candle's kernels, which round as ggml does.
+#[test]
+fn stories_quantized_on_the_cpu_are_right() {
+    let Some(root) = material("stories260K") else { return };
+    let (golden, exact) = (json(&root.join("golden_gguf.json")), json(&root.join("golden.json")));
+    for (file, quant) in QUANTS {
+        let checkpoint = Checkpoint::open(&root.join(file)).unwrap();
+        let mut model = checkpoint.load(CpuBackend::suited(&checkpoint, Some(2))).unwrap();
+        let cases = golden["quants"][quant]["cases"].as_array().unwrap();
+        for (golden, case) in cases.iter().zip(exact["cases"].as_array().unwrap()) {
+            check(&mut model, file, case, golden, 1e-3);
+        }
+        let (ours, peer) = rounding(&checkpoint, &exact);
+        assert!(ours <= 1.1 * peer + 1e-4, "{file}: {ours} away in the mean, candle's kernels {peer}");
+    }
+}
+
+/// Root mean squares of how far rounded activations move the logits: on our kernels, and on candle's.
+fn rounding(checkpoint: &Checkpoint, golden: &Value) -> (f64, f64) {
+    let mut truth = checkpoint.load(CandleBackend::exact()).unwrap();
+    let mut ours = checkpoint.load(CpuBackend::exact(Some(2))).unwrap();
+    let mut peer = checkpoint.load(CandleBackend::cpu()).unwrap();
+    let (mut squares, mut n) = ([0.0f64; 2], 0);
+    for case in golden["cases"].as_array().unwrap() {
+        let tokens = [ids(&case["ids"]), ids(&case["greedy_64"])].concat();
+        let exact = logits(&mut truth, &tokens, tokens.len());
+        let models: [&mut dyn Model; 2] = [&mut ours, &mut peer];
+        for (model, sum) in models.into_iter().zip(&mut squares) {
+            let found = logits(model, &tokens, tokens.len());
+            *sum += found.iter().zip(&exact).map(|(a, b)| ((a - b) as f64).powi(2)).sum::<f64>();
+        }
+        n += exact.len();
+    }
+    ((squares[0] / n as f64).sqrt(), (squares[1] / n as f64).sqrt())
 }
 
 #[test]
@@ -100,7 +153,8 @@ fn every_real_config_is_read_or_refused_by_name() {
     for entry in std::fs::read_dir(root).unwrap() {
         let path = entry.unwrap().path();
         let config = json(&path);
-        let named = config["architectures"][0].as_str().or(config["model_type"].as_str()).unwrap_or("architectures");
+        let named =
+            config["architectures"][0].as_str().or(config["model_type"].as_str()).unwrap_or("architectures");
         match Checkpoint::open_config(&path).and_then(|c| c.spec()) {
             Ok(spec) => {
                 assert!(!spec.layers.is_empty() && spec.parameters() > 1_000_000, "{}", path.display());

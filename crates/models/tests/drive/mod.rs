@@ -2,9 +2,9 @@
 
 use models::{Batch, CacheShape, Model, Span};
 
-pub const BLOCK: usize = 8;
+pub const BLOCK: usize = 32;
 /// Two sequences of up to 96 tokens.
-const BLOCKS: usize = 24;
+const BLOCKS: usize = 6;
 
 /// A sequence with its own blocks, which are neither neighbours nor in order.
 pub struct Sequence {

@@ -1,0 +1,370 @@
+//! The CPU backend: our own kernels over plain buffers.
+//!
+//! Weights are packed once for the kernels, in place of the mapped bytes; activations are f32 rows that
+//! come from and return to an arena, so that a step allocates nothing. Each operation is one or a few
+//! regions of the thread pool. What a row becomes depends on that row alone: neither the batch it came
+//! in nor the number of threads moves a bit of it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kernels::activation::{self, Act as KernelAct};
+use kernels::attention::KvType;
+use kernels::matmul::acts::Acts;
+use kernels::matmul::{Input, Linear as Job, linear};
+use kernels::norm::{layer_norm, rms_norm};
+use kernels::pack::PackedLinear;
+use kernels::pool::Pool;
+use kernels::rope::{Pairs, rope};
+use weights::{DType, Tensor};
+
+use crate::backend::{Backend, LogitShape};
+use crate::batch::{Batch, CacheShape};
+use crate::checkpoint::Checkpoint;
+use crate::cpu_cache::Cache;
+use crate::rope::Rotation;
+use crate::spec::{Act, Attn, Norm, NormKind};
+use crate::tensors::widen;
+use crate::{Error, Result};
+
+/// Numbers that one thread should have to work on before another is called in.
+const GRAIN: usize = 16 * 1024;
+
+/// Models of at most so many numbers stay in a core's cache even as f32: they are computed exactly, since
+/// it costs next to nothing.
+const EXACT_NUMBERS: usize = 4 << 20;
+
+/// Kernels, threads and spare buffers.
+pub struct CpuBackend {
+    pool: Arc<Pool>,
+    arena: Arc<Arena>,
+    /// What keys and values are stored as.
+    kv: KvType,
+    /// Quantized weights become f32, so that activations are not rounded.
+    widen: bool,
+    /// Quantized activations of the operation at hand.
+    acts: Mutex<Acts>,
+}
+
+/// Activations, `[rows, width]`. The buffer goes back to the arena when it is dropped.
+pub struct Rows {
+    data: Vec<f32>,
+    width: usize,
+    arena: Arc<Arena>,
+}
+
+/// Buffers that are not in use.
+#[derive(Default)]
+struct Arena(Mutex<Vec<Vec<f32>>>);
+
+/// A packed matrix and its bias.
+pub struct Linear {
+    packed: PackedLinear,
+    bias: Option<Vec<f32>>,
+}
+
+/// A norm with its weights.
+pub struct NormWeights {
+    norm: Norm,
+    weight: Vec<f32>,
+    bias: Option<Vec<f32>>,
+}
+
+/// A prepared batch.
+pub struct Step {
+    pub(crate) batch: Batch,
+    rotations: Vec<Rotation>,
+}
+
+impl Drop for Rows {
+    fn drop(&mut self) {
+        lock(&self.arena.0).push(std::mem::take(&mut self.data));
+    }
+}
+
+impl Arena {
+    /// The largest spare buffer, cut or grown to `len`; what it holds is of no meaning.
+    fn take(&self, len: usize) -> Vec<f32> {
+        let mut spare = lock(&self.0);
+        let largest = (0..spare.len()).max_by_key(|&i| spare[i].capacity());
+        let mut data = largest.map_or_else(Vec::new, |i| spare.swap_remove(i));
+        drop(spare);
+        data.resize(len, 0.0);
+        data
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl CpuBackend {
+    /// On `threads` threads; `None` is as many as this process may use well. Keys and values are f16.
+    pub fn new(threads: Option<usize>) -> CpuBackend {
+        CpuBackend::with_cache(threads, KvType::F16)
+    }
+
+    /// With keys and values in f32.
+    pub fn exact(threads: Option<usize>) -> CpuBackend {
+        CpuBackend::with_cache(threads, KvType::F32)
+    }
+
+    /// As fits the model: keys and values in f32 where all weights are, and everything in f32 where the model
+    /// is small; else [`CpuBackend::new`].
+    pub fn suited(checkpoint: &Checkpoint, threads: Option<usize>) -> CpuBackend {
+        let plain = checkpoint.tensors().filter(|t| t.shape.len() == 2).all(|t| t.dtype == DType::F32);
+        let widen = checkpoint.tensors().map(Tensor::elements).sum::<usize>() <= EXACT_NUMBERS;
+        let backend = if plain || widen { CpuBackend::exact(threads) } else { CpuBackend::new(threads) };
+        CpuBackend { widen, ..backend }
+    }
+
+    fn with_cache(threads: Option<usize>, kv: KvType) -> CpuBackend {
+        let threads = threads.unwrap_or_else(kernels::threads::default_threads);
+        let (pool, acts) = (Arc::new(Pool::new(threads)), Mutex::new(Acts::new()));
+        CpuBackend { pool, arena: Arc::default(), kv, widen: false, acts }
+    }
+
+    /// Threads that compute.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    fn rows(&self, count: usize, width: usize) -> Rows {
+        Rows { data: self.arena.take(count * width), width, arena: Arc::clone(&self.arena) }
+    }
+
+    /// Runs `f(index, row)` on every row.
+    fn each_row(&self, rows: &mut Rows, f: impl Fn(usize, &mut [f32]) + Sync) {
+        let width = rows.width;
+        let group = GRAIN.div_ceil(width);
+        self.pool.each_piece(&mut rows.data, width * group, |g, piece| {
+            for (i, row) in piece.chunks_exact_mut(width).enumerate() {
+                f(g * group + i, row);
+            }
+        });
+    }
+
+    fn normed(&self, x: &Rows, norm: &NormWeights) -> Rows {
+        let mut out = self.rows(x.count(), x.width);
+        self.each_row(&mut out, |i, row| norm.apply(x.row(i), row));
+        out
+    }
+
+    /// `to` of `x`, into as many new rows.
+    fn multiply(&self, x: &Rows, to: &[&Linear]) -> Vec<Rows> {
+        let mut outs: Vec<Rows> = to.iter().map(|w| self.rows(x.count(), w.packed.rows())).collect();
+        self.multiply_into(x, to, &mut outs.iter_mut().collect::<Vec<_>>(), false);
+        outs
+    }
+
+    fn multiply_into(&self, x: &Rows, to: &[&Linear], outs: &mut [&mut Rows], add: bool) {
+        let mut acts = lock(&self.acts);
+        if to.iter().any(|w| w.packed.layout().is_integer()) {
+            acts.quantize(&self.pool, &x.data, x.width);
+        }
+        let acts = &*acts;
+        let pairs = to.iter().zip(outs.iter_mut());
+        let mut jobs: Vec<Job<'_>> = pairs.map(|(w, out)| w.job(acts, &x.data, add, &mut out.data)).collect();
+        linear(&self.pool, &mut jobs);
+    }
+
+    /// Normalises (if asked) and rotates the heads of each row.
+    fn prepare(&self, x: &mut Rows, attn: &Attn, norm: Option<&NormWeights>, turn: Option<&Rotation>) {
+        let mut scratch = norm.map(|_| self.rows(x.count(), x.width));
+        if let (Some(norm), Some(out)) = (norm, &mut scratch) {
+            self.each_row(out, |i, row| {
+                let heads = x.row(i).chunks_exact(attn.head_dim).zip(row.chunks_exact_mut(attn.head_dim));
+                heads.for_each(|(head, out)| norm.apply(head, out));
+            });
+            std::mem::swap(&mut x.data, &mut out.data);
+        }
+        let Some(turn) = turn else { return };
+        let pairs = if turn.interleaved { Pairs::Neighbours } else { Pairs::Halves };
+        self.each_row(x, |i, row| {
+            let at = i * turn.pairs..(i + 1) * turn.pairs;
+            rope(row, attn.head_dim, &turn.cos[at.clone()], &turn.sin[at], pairs);
+        });
+    }
+}
+
+impl Rows {
+    fn count(&self) -> usize {
+        self.data.len() / self.width
+    }
+
+    fn row(&self, i: usize) -> &[f32] {
+        &self.data[i * self.width..(i + 1) * self.width]
+    }
+}
+
+impl Linear {
+    fn job<'a>(&'a self, acts: &'a Acts, x: &'a [f32], add: bool, out: &'a mut [f32]) -> Job<'a> {
+        let input = if self.packed.layout().is_integer() { Input::Quant(acts) } else { Input::Float(x) };
+        Job { bias: self.bias.as_deref(), add, ..Job::new(&self.packed, input, out) }
+    }
+}
+
+impl NormWeights {
+    fn apply(&self, x: &[f32], out: &mut [f32]) {
+        match self.norm.kind {
+            NormKind::Rms => {
+                rms_norm(x, Some(&self.weight), self.norm.eps, out);
+                if let Some(bias) = &self.bias {
+                    out.iter_mut().zip(bias).for_each(|(o, b)| *o += b);
+                }
+            }
+            NormKind::Layer => layer_norm(x, Some(&self.weight), self.bias.as_deref(), self.norm.eps, out),
+        }
+    }
+}
+
+impl Backend for CpuBackend {
+    type Rows = Rows;
+    type Linear = Linear;
+    type Norm = NormWeights;
+    type Cache = Cache;
+    type Step = Step;
+
+    fn linear(&self, weight: &Tensor, bias: Option<Vec<f32>>) -> Result<Linear> {
+        let &[rows, cols] = weight.shape.as_slice() else {
+            return Err(refused(weight, &format!("{} dimensions, expected two", weight.shape.len())));
+        };
+        let packed = if self.widen {
+            let bytes: Vec<u8> = widen(weight)?.iter().flat_map(|x| x.to_le_bytes()).collect();
+            PackedLinear::pack(&self.pool, DType::F32, rows, cols, &bytes)
+        } else {
+            PackedLinear::pack(&self.pool, weight.dtype, rows, cols, weight.bytes())
+        };
+        Ok(Linear { packed: packed.map_err(|e| refused(weight, &e.to_string()))?, bias })
+    }
+
+    fn norm(&self, norm: Norm, weight: Vec<f32>, bias: Option<Vec<f32>>) -> Result<NormWeights> {
+        Ok(NormWeights { norm, weight, bias })
+    }
+
+    fn cache(&self, attn: &Attn, shape: CacheShape) -> Result<Cache> {
+        Cache::new(attn, shape, self.kv)
+    }
+
+    fn cache_bytes(&self, attn: &Attn) -> usize {
+        Cache::bytes_per_token(attn, self.kv)
+    }
+
+    fn step(&self, batch: &Batch, rotations: Vec<Rotation>) -> Result<Step> {
+        Ok(Step { batch: batch.clone(), rotations })
+    }
+
+    fn embed(&self, table: &Linear, tokens: &[u32], scale: f32) -> Result<Rows> {
+        let mut out = self.rows(tokens.len(), table.packed.cols());
+        self.each_row(&mut out, |i, row| {
+            table.packed.row(tokens[i] as usize, row);
+            if scale != 1.0 {
+                row.iter_mut().for_each(|x| *x *= scale);
+            }
+        });
+        Ok(out)
+    }
+
+    fn project(&self, x: &Rows, norm: Option<&NormWeights>, to: &[&Linear]) -> Result<Vec<Rows>> {
+        Ok(match norm {
+            Some(norm) => self.multiply(&self.normed(x, norm), to),
+            None => self.multiply(x, to),
+        })
+    }
+
+    fn attend(
+        &self,
+        [mut q, mut k, v]: [Rows; 3],
+        attn: &Attn,
+        qk_norms: Option<&(NormWeights, NormWeights)>,
+        cache: &mut Cache,
+        step: &Step,
+    ) -> Result<Rows> {
+        let turn = attn.rope.map(|r| &step.rotations[r]);
+        self.prepare(&mut q, attn, qk_norms.map(|n| &n.0), turn);
+        self.prepare(&mut k, attn, qk_norms.map(|n| &n.1), turn);
+        cache.store(&self.pool, &step.batch.slots, &k.data, &v.data);
+        let mut out = self.rows(q.count(), q.width);
+        cache.attend(&self.pool, attn, &step.batch, &q.data, &mut out.data);
+        Ok(out)
+    }
+
+    fn glu(
+        &self,
+        x: &Rows,
+        norm: Option<&NormWeights>,
+        gate: &Linear,
+        up: &Linear,
+        act: Act,
+    ) -> Result<Rows> {
+        let mut parts = self.project(x, norm, &[gate, up])?;
+        let (Some(up), Some(mut gate)) = (parts.pop(), parts.pop()) else { return Err(lost_parts()) };
+        self.each_row(&mut gate, |i, row| activation::glu(kernel_act(act), row, up.row(i)));
+        Ok(gate)
+    }
+
+    fn add(
+        &self,
+        x: &mut Rows,
+        y: &Rows,
+        out: &Linear,
+        norm: Option<&NormWeights>,
+        scale: f32,
+    ) -> Result<()> {
+        if norm.is_none() && scale == 1.0 {
+            self.multiply_into(y, &[out], &mut [x], true);
+            return Ok(());
+        }
+        let mut branch = self.multiply(y, &[out]).pop().ok_or_else(lost_parts)?;
+        if let Some(norm) = norm {
+            branch = self.normed(&branch, norm);
+        }
+        self.each_row(x, |i, row| row.iter_mut().zip(branch.row(i)).for_each(|(x, b)| *x += scale * b));
+        Ok(())
+    }
+
+    fn logits(
+        &self,
+        x: &Rows,
+        rows: &[u32],
+        norm: &NormWeights,
+        head: &Linear,
+        shape: LogitShape,
+    ) -> Result<Vec<f32>> {
+        if rows.is_empty() {
+            return Ok(vec![]);
+        }
+        let mut last = self.rows(rows.len(), x.width);
+        self.each_row(&mut last, |i, row| norm.apply(x.row(rows[i] as usize), row));
+        let mut logits = self.multiply(&last, &[head]).pop().ok_or_else(lost_parts)?;
+        if shape.scale != 1.0 {
+            self.each_row(&mut logits, |_, row| row.iter_mut().for_each(|x| *x *= shape.scale));
+        }
+        if let Some(cap) = shape.softcap {
+            self.each_row(&mut logits, |_, row| row.iter_mut().for_each(|x| *x = cap * (*x / cap).tanh()));
+        }
+        Ok(std::mem::take(&mut logits.data))
+    }
+}
+
+fn kernel_act(act: Act) -> KernelAct {
+    match act {
+        Act::Silu => KernelAct::Silu,
+        Act::GeluTanh => KernelAct::GeluTanh,
+        Act::Gelu => KernelAct::Gelu,
+        Act::Relu => KernelAct::Relu,
+    }
+}
+
+fn refused(tensor: &Tensor, found: &str) -> Error {
+    Error::Tensor {
+        file: tensor.file().display().to_string(),
+        tensor: tensor.name.clone(),
+        found: found.to_string(),
+        expected: "a matrix".into(),
+    }
+}
+
+/// As many results as matrices are asked for; this says so if it ever is not.
+fn lost_parts() -> Error {
+    Error::Backend { backend: "cpu", message: "a projection gave fewer results than it has matrices".into() }
+}
