@@ -1,9 +1,8 @@
-"""Makes the training text: documents -> tokenizer -> rows of token ids (`corpus.npz`, `tokenizer.json`).
+"""Makes the training text: documents -> tokenizer -> token ids (`corpus.npz`, `tokenizer.json`).
 
     python corpus.py --out build [--books DIR] [--tokenizer tokenizer.json]
 
-A row is CONTEXT + 1 tokens of whole documents laid end to end, always beginning with a document, because
-a model that is asked something begins at position 0. What is left over is filled with <|endoftext|>.
+Every document ends with <|endoftext|>, which stands nowhere else.
 """
 
 import argparse
@@ -154,24 +153,9 @@ def train_tokenizer(texts):
     return tok
 
 
-def pack(docs, rng):
-    """Documents -> rows of CONTEXT + 1 ids: the fullest of 48 open rows that still has room takes the document."""
-    size, rows, open_rows = CONTEXT + 1, [], []
-    for ids in docs:
-        ids = ids[:size]
-        fits = [r for r in open_rows if sum(map(len, r)) + len(ids) <= size]
-        if fits:
-            max(fits, key=lambda r: sum(map(len, r))).append(ids)
-            continue
-        open_rows.append([ids])
-        if len(open_rows) > 48:
-            rows.append(open_rows.pop(max(range(49), key=lambda i: sum(map(len, open_rows[i])))))
-    out = np.zeros((len(rows), size), dtype=np.uint16)
-    for i, row in enumerate(rows):
-        rng.shuffle(row)
-        flat = [t for ids in row for t in ids]
-        out[i, : len(flat)] = flat
-    return out
+def flat(docs):
+    """Documents -> one array of ids, each document cut to CONTEXT + 1 and beginning after an <|endoftext|>."""
+    return np.array([t for ids in docs for t in ids[:-1][:CONTEXT] + [0]], dtype=np.uint16)
 
 
 def main():
@@ -195,10 +179,8 @@ def main():
     parts = {"made": ids(made), "books": ids(book_train)}
     both = parts["made"] + parts["books"]
     rng.shuffle(both)
-    rows = pack(both, rng)
-    np.savez(args.out / "corpus.npz", train=rows, held=pack(ids(held), rng), held_books=pack(ids(book_held), rng))
+    np.savez(args.out / "corpus.npz", train=flat(both), held=flat(ids(held)), held_books=flat(ids(book_held)))
     stats = {k: {"documents": len(v), "tokens": sum(map(len, v))} for k, v in parts.items()}
-    stats["rows"] = len(rows)
     (args.out / "corpus.json").write_text(json.dumps(stats, indent=1))
     print(json.dumps(stats))
 
