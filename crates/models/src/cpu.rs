@@ -234,7 +234,9 @@ impl Backend for CpuBackend {
         } else {
             PackedLinear::pack(&self.pool, weight.dtype, rows, cols, weight.bytes())
         };
-        Ok(Linear { packed: packed.map_err(|e| refused(weight, &e.to_string()))?, bias })
+        let packed = packed.map_err(|e| refused(weight, &e.to_string()))?;
+        weight.release();
+        Ok(Linear { packed, bias })
     }
 
     fn norm(&self, norm: Norm, weight: Vec<f32>, bias: Option<Vec<f32>>) -> Result<NormWeights> {

@@ -4,7 +4,12 @@
 
 use crate::{Error, Result};
 use std::fs::{File, FileType};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+/// A multiple of every page size in use (macOS on Apple's processors has 16 KiB, some Linux 64 KiB).
+#[cfg(unix)]
+const PAGE: usize = 64 << 10;
 
 /// A mapped file. Empty files are never mapped: they hold an empty slice.
 #[derive(Debug)]
@@ -32,6 +37,24 @@ impl Map {
     /// The file's bytes.
     pub fn bytes(&self) -> &[u8] {
         self.pages.as_deref().unwrap_or(&[])
+    }
+
+    /// Tells the system that the whole pages within `range` are not needed now. They stay readable: a later
+    /// look brings them back from the file.
+    pub fn release(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Some(pages) = &self.pages {
+            let (start, end) = (range.start.next_multiple_of(PAGE), range.end / PAGE * PAGE);
+            if start < end {
+                // SAFETY: the mapping is read-only and backed by a file, so dropped pages come back as they
+                // were; nothing is lost and references stay valid. Advice that is refused changes nothing.
+                let _ = unsafe {
+                    pages.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start)
+                };
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = range;
     }
 
     /// The path it was opened by.

@@ -38,6 +38,12 @@ impl Tensor {
         &self.map.bytes()[self.range.clone()]
     }
 
+    /// Says that its bytes have been taken over elsewhere: the system may use their memory for other things
+    /// until somebody looks at them again.
+    pub fn release(&self) {
+        self.map.release(self.range.clone());
+    }
+
     /// How many numbers it has: the product of `shape`, 1 for a scalar.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
