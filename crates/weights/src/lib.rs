@@ -10,9 +10,11 @@ pub mod gguf;
 mod json;
 mod mmap;
 pub mod names;
+pub mod quantize;
 mod safetensors;
 mod sniff;
 mod tensor;
+mod write;
 
 pub use checkpoint::Checkpoint;
 pub use error::{Error, Result};
@@ -22,3 +24,4 @@ pub use kernels::quant::DType;
 pub use names::gguf_name;
 pub use safetensors::Safetensors;
 pub use tensor::{Tensor, Unreadable};
+pub use write::{Field, GgufWriter, Planned};
