@@ -1,6 +1,7 @@
 //! `influence`: the command line. One file a verb; the declarations here and there drive parsing, help,
 //! completions and the manual.
 
+mod bench;
 mod catalog;
 mod exit;
 mod generate;
@@ -44,6 +45,8 @@ enum Verb {
     Show(show::ShowArgs),
     /// Remove a model from this machine
     Rm(hub::rm::Args),
+    /// Measure how fast a model runs here
+    Bench(bench::BenchArgs),
     /// List the architectures that can be run
     Models(catalog::CatalogArgs),
     /// Print a completion script for a shell
@@ -66,6 +69,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::List(args) => done(hub::list::run(args)),
         Verb::Show(args) => done(show::run(&args)),
         Verb::Rm(args) => done(hub::rm::run(args)),
+        Verb::Bench(args) => done(bench::run(&args)),
         Verb::Models(args) => done(catalog::run(&args)),
         Verb::Completions(args) => done(manual::completions(&args)),
         Verb::Man => done(manual::page()),

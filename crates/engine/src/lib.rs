@@ -5,6 +5,7 @@
 //! `models::Model`) turns the batch into logits, `sampler.rs` turns logits into a token and
 //! `sequence.rs` appends it, makes text of it and decides whether that was the last.
 
+pub mod bench;
 mod blocks;
 mod chain;
 mod config;
