@@ -4,6 +4,7 @@
 //! name. A round measures all of them once, one after the other; a machine that slows down slows them alike,
 //! and ratios are taken within a round. What memory gives at the moment is probed before each process.
 
+#[cfg(feature = "candle")]
 mod candle;
 mod llama;
 mod probe;
@@ -35,6 +36,7 @@ enum Mode {
         no_repack: bool,
     },
     /// Measure candle in this process
+    #[cfg(feature = "candle")]
     Candle(Job),
 }
 
@@ -112,6 +114,7 @@ fn main() -> Result<()> {
     match Cli::parse().mode {
         Mode::Compare(compare) => compare.run(),
         Mode::Llama { job, no_repack } => print(&llama::measure(&job, !no_repack)?),
+        #[cfg(feature = "candle")]
         Mode::Candle(job) => print(&candle::measure(&job)?),
     }
 }
@@ -232,7 +235,7 @@ impl Job {
                 }
             }
             let start = std::time::Instant::now();
-            run(peer, tokens)?;
+            run(peer, if i == 0 { tokens.min(WARM) } else { tokens })?;
             if i > 0 {
                 tokens_per_second.push((tokens * sequences) as f64 / start.elapsed().as_secs_f64());
             }
@@ -240,6 +243,9 @@ impl Job {
         Ok(Measured { test, tokens_per_second })
     }
 }
+
+/// Tokens of the run that does not count.
+const WARM: usize = 32;
 
 /// What a peer has to be able to do. Sequences continue where they are.
 trait Peer {
