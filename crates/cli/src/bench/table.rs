@@ -122,7 +122,10 @@ impl<W: Write> Rows<W> {
 
     pub fn push(&mut self, row: Row) -> io::Result<()> {
         let (head, line) = match self.output {
-            Output::Json => return Ok(self.list.push(row.json())),
+            Output::Json => {
+                self.list.push(row.json());
+                return Ok(());
+            }
             Output::Md => (MARKDOWN, row.markdown()),
             Output::Csv => (CSV, row.csv()),
         };
