@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-/// Bytes that this process may still take, as far as the platform says: on Linux what the kernel
-/// calls available, or what the control group leaves if that is less. `None` elsewhere.
+/// Bytes that this process may still take, as far as the platform says: on Linux the least of what the
+/// kernel calls available, what the control group leaves, and what is left of the address space that
+/// `ulimit -v` grants. `None` elsewhere.
 pub fn available_memory() -> Option<u64> {
     let system = status_field(Path::new("/proc/meminfo"), "MemAvailable:")?;
-    Some(group_limit().map_or(system, |left| left.min(system)))
+    Some([group_limit(), address_space()].into_iter().flatten().fold(system, u64::min))
 }
 
 /// Bytes of memory that this process held at most so far, mapped files included. Linux only.
@@ -32,6 +33,19 @@ fn group_limit() -> Option<u64> {
     Some(number("memory.max")?.saturating_sub(used))
 }
 
+/// What `ulimit -v` leaves, where it is set. An allocation beyond it ends the process.
+fn address_space() -> Option<u64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let used = status_field(Path::new("/proc/self/status"), "VmSize:")?;
+    Some(address_limit(&limits)?.saturating_sub(used))
+}
+
+/// The soft limit in the text of `/proc/self/limits`; `None` if there is none.
+fn address_limit(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,6 +56,16 @@ mod tests {
             assert!(available_memory().is_some_and(|bytes| bytes > 1 << 20));
             assert!(peak_memory().is_some_and(|bytes| bytes > 1 << 16));
         }
+    }
+
+    #[test]
+    fn the_soft_limit_of_the_address_space_is_read() {
+        let head = "Limit                     Soft Limit           Hard Limit           Units\n";
+        let limited = "Max address space         4096000000           unlimited            bytes\n";
+        let free = "Max address space         unlimited            unlimited            bytes\n";
+        assert_eq!(address_limit(&format!("{head}{limited}")), Some(4_096_000_000));
+        assert_eq!(address_limit(&format!("{head}{free}")), None);
+        assert_eq!(address_limit(head), None);
     }
 
     #[test]
