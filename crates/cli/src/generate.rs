@@ -163,7 +163,11 @@ fn request(args: &GenerateArgs, prompt: Prompt, loaded: &Loaded) -> Result<Reque
     let (tokens, continuing) = match prompt {
         Prompt::Tokens(tokens) => (tokens, true),
         Prompt::Text(text) => match template {
-            Some(template) => (chat(template, &loaded.tokenizer, args.system.as_deref(), &text)?, false),
+            Some(template) => {
+                let tokens = chat(template, &loaded.tokenizer, args.system.as_deref(), &text);
+                let whose = || format!("{} (--raw does without its chat template)", loaded.path.display());
+                (tokens.with_context(whose)?, false)
+            }
             None => (loaded.tokenizer.encode(&text, true, false)?, true),
         },
     };

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use text::{ChatTemplate, Tokenizer};
 
 use crate::shipped;
 
