@@ -8,6 +8,8 @@ mod generate;
 mod hub;
 mod load;
 mod manual;
+mod perplexity;
+mod quantize;
 mod sampling;
 mod score;
 mod shipped;
@@ -39,6 +41,10 @@ enum Verb {
     Generate(Box<generate::GenerateArgs>),
     /// Say how likely a text is, token by token
     Score(score::ScoreArgs),
+    /// Say how well a model foretells a text
+    Perplexity(Box<perplexity::PerplexityArgs>),
+    /// Write a model as a GGUF file in another number format
+    Quantize(quantize::QuantizeArgs),
     /// List the models on this machine
     List(hub::list::Args),
     /// Say what a model is
@@ -66,6 +72,8 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Download(args) => done(hub::download::run(args)),
         Verb::Generate(args) => generate::run(&args),
         Verb::Score(args) => score::run(&args),
+        Verb::Perplexity(args) => perplexity::run(&args),
+        Verb::Quantize(args) => quantize::run(&args),
         Verb::List(args) => done(hub::list::run(args)),
         Verb::Show(args) => done(show::run(&args)),
         Verb::Rm(args) => done(hub::rm::run(args)),

@@ -86,7 +86,7 @@ fn one<S: Simd>(s: S, act: Act, x: S::F) -> S::F {
         Act::GeluTanh => {
             // (1 + tanh u) / 2 = sigmoid(2 u)
             let cubic = s.fma(s.mul(s.mul(x, x), x), s.splat(0.044_715), x);
-            s.mul(x, math::sigmoid(s, s.mul(cubic, s.splat(1.595_769_1))))
+            s.mul(x, math::sigmoid(s, s.mul(cubic, s.splat(1.595_769))))
         }
         Act::Gelu => {
             let e = math::erf(s, s.mul(x, s.splat(std::f32::consts::FRAC_1_SQRT_2)));

@@ -63,24 +63,17 @@ impl Kernel for Integers {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> usize {
         let n = if S::TILE == 1 { ITERATIONS / 50 } else { ITERATIONS };
-        let mut acc = [[s.isplat(0); 3]; 4];
-        let operands = [3u8; 7 * 64];
+        let mut acc = [s.isplat(0); 12];
+        let (w, a) = (s.isplat(black_box(0x0102_0304)), s.isplat(black_box(0x0506_0708)));
         for _ in 0..n {
-            // Read afresh in each round, lest a product be taken out of the loop.
-            let p = black_box(operands.as_ptr());
-            let mut r = [s.isplat(0); 7];
-            for i in 0..7 {
-                // SAFETY: seven registers of at most 64 bytes.
-                r[i] = unsafe { s.iload(p.add(64 * i)) };
-            }
-            for i in 0..4 {
-                for j in 0..3 {
-                    acc[i][j] = s.dot::<false>(acc[i][j], r[i], r[4 + j]);
-                }
+            for i in 0..12 {
+                // The sum itself is a factor, lest a product be taken out of the loop where it can be.
+                acc[i] =
+                    if S::TILE == 6 { s.dot::<false>(acc[i], w, a) } else { s.dot::<false>(w, w, acc[i]) };
             }
         }
-        for a in acc.as_flattened() {
-            black_box(first(s, s.to_f(*a)));
+        for i in 0..12 {
+            black_box(first(s, s.to_f(acc[i])));
         }
         n * 12 * S::LANES * 8
     }
@@ -101,8 +94,8 @@ impl Kernel for Floats {
                 acc[i] = s.fma(acc[i], w, a);
             }
         }
-        for a in acc {
-            black_box(first(s, a));
+        for i in 0..12 {
+            black_box(first(s, acc[i]));
         }
         n * 12 * S::LANES * 2
     }

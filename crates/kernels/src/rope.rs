@@ -20,7 +20,7 @@ pub fn rope(x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32], pairs: Pai
 
 /// As [`rope`], with the registers of `isa`.
 pub fn rope_on(isa: Isa, x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32], pairs: Pairs) {
-    assert!(cos.len() == sin.len() && 2 * cos.len() <= head_dim && x.len() % head_dim == 0);
+    assert!(cos.len() == sin.len() && 2 * cos.len() <= head_dim && x.len().is_multiple_of(head_dim));
     dispatch(isa, Rope { x, head_dim, cos, sin, pairs });
 }
 

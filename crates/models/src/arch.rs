@@ -246,7 +246,7 @@ impl Spec {
 fn attention(h: &Hparams, dim: usize) -> Result<Attn> {
     let n_heads = h.dim("attention.head_count")?;
     let n_kv_heads = match h.opt_usize("attention.head_count_kv")? {
-        Some(n) if n_heads % n == 0 => n,
+        Some(n) if n_heads.is_multiple_of(n) => n,
         Some(n) => {
             return Err(h.bad("attention.head_count_kv", n, format!("a divisor of the {n_heads} heads")));
         }
@@ -254,7 +254,7 @@ fn attention(h: &Hparams, dim: usize) -> Result<Attn> {
     };
     let head_dim = match h.opt_usize("attention.key_length")? {
         Some(n) => n,
-        None if dim % n_heads == 0 => dim / n_heads,
+        None if dim.is_multiple_of(n_heads) => dim / n_heads,
         None => return Err(h.bad("attention.head_count", n_heads, format!("a divisor of the width {dim}"))),
     };
     if n_heads.checked_mul(head_dim).is_none_or(|n| n > 1 << 30) {

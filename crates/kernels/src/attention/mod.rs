@@ -95,7 +95,12 @@ pub fn attend_on(
 }
 
 fn check(kv: &KvLayer, p: &AttnParams<'_>, spans: &[Span<'_>], q: &[f32], out: &[f32]) {
-    assert!(p.heads > 0 && p.heads % kv.kv_heads == 0, "{} heads for {} kv heads", p.heads, kv.kv_heads);
+    assert!(
+        p.heads > 0 && p.heads.is_multiple_of(kv.kv_heads),
+        "{} heads for {} kv heads",
+        p.heads,
+        kv.kv_heads
+    );
     let n = q.len() / (p.heads * kv.k_dim);
     assert_eq!(q.len(), n * p.heads * kv.k_dim, "queries");
     assert_eq!(out.len(), n * p.heads * kv.v_dim, "outputs");

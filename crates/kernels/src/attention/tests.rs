@@ -40,7 +40,7 @@ struct Sequence {
 
 fn sequence(c: &Case, kind: KvType, n: usize, pool: &Pool) -> Sequence {
     let blocks = n.div_ceil(32) + 3;
-    let blocks = if blocks % 7 == 0 { blocks + 1 } else { blocks };
+    let blocks = if blocks.is_multiple_of(7) { blocks + 1 } else { blocks };
     // Blocks in an order of their own.
     let table: Vec<u32> = (0..n.div_ceil(32)).map(|i| ((i * 7 + 2) % blocks) as u32).collect();
     let mut kv = KvLayer::new(kind, blocks, c.kv_heads, c.k_dim, c.v_dim);

@@ -96,7 +96,7 @@ impl<N: Number> Kernel for Block<'_, N> {
     fn run<S: Simd>(self, s: S) {
         let (first, n) = (self.rows.start, self.rows.len());
         let (keys, values) = (self.k_dim * POSITIONS, self.stride * POSITIONS);
-        assert!(self.k.len() >= keys && self.v.len() >= values && self.stride % 16 == 0);
+        assert!(self.k.len() >= keys && self.v.len() >= values && self.stride.is_multiple_of(16));
         assert!(self.q.len() >= self.rows.end * self.k_dim && self.scores.len() >= n * POSITIONS);
         assert!(self.seen.len() >= n && self.written <= POSITIONS && self.unpacked.len() >= keys + values);
         assert!(self.state.sum.len() >= self.rows.end * self.stride);

@@ -56,7 +56,7 @@ impl Acts {
 
     /// Becomes `rows` rows of `cols` columns (a multiple of 32), what was there being lost.
     pub fn resize(&mut self, rows: usize, cols: usize) {
-        assert!(cols % 32 == 0, "{cols} columns are not whole blocks of 32");
+        assert!(cols.is_multiple_of(32), "{cols} columns are not whole blocks of 32");
         let need = rows * stride(cols);
         if self.blocks.len() < need {
             self.blocks = Buffer::zeroed(need.next_power_of_two());

@@ -10,8 +10,11 @@ use crate::simd::{Kernel, Simd};
 
 /// Tokens that are done without unpacking to memory.
 const DIRECT: usize = 4;
-/// Columns unpacked at a time.
-pub const STRETCH: usize = 256;
+/// How far ahead of a stream from memory lines are asked for.
+const AHEAD: usize = 4096;
+/// Columns unpacked at a time: 16 KB, since rows of activations whose length is a power of two fall on the same
+/// cache sets and need the rest.
+pub const STRETCH: usize = 128;
 /// f32 of an unpacked stretch.
 pub const SCRATCH: usize = STRETCH * PANEL;
 
@@ -66,7 +69,7 @@ impl Plain for BF16 {
         let v = unsafe { s.iload(p.add((pair * PANEL + row) * 4)) };
         let (low, high) = (s.shl(v, 16), s.and(v, s.isplat(0xffff_0000u32 as i32)));
         let (even, odd) = if cfg!(target_endian = "little") { (low, high) } else { (high, low) };
-        (s.from_bits(even), s.from_bits(odd))
+        (s.as_float(even), s.as_float(odd))
     }
 }
 
@@ -196,6 +199,14 @@ unsafe fn tile<S: Simd, P: Plain, const NT: usize, const RT: usize>(s: S, w: Wal
                 }
             }
             for pair in 0..w.cols / 2 {
+                if NT < DIRECT {
+                    // As in int8.rs: the stream from memory is asked for ahead of the arithmetic.
+                    let mut ahead = 0;
+                    while ahead < 2 * P::COLUMN {
+                        s.prefetch(w.weights.wrapping_add(2 * pair * P::COLUMN + AHEAD + ahead));
+                        ahead += 64;
+                    }
+                }
                 let mut a = [s.splat(0.0); RT];
                 let mut b = [s.splat(0.0); RT];
                 for r in 0..RT {

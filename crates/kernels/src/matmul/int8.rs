@@ -32,6 +32,10 @@ const STRETCH: usize = 512;
 /// Bytes of an unpacked stretch, with two scales and two minima per block.
 pub const SCRATCH: usize = STRETCH / BLOCK * (32 * 32 + 4 * PANEL * 4);
 
+/// How far ahead of a stream from memory lines are asked for: the processor's own prefetch does not look
+/// past a page, and the arithmetic between two lines leaves it idle.
+const AHEAD: usize = 4096;
+
 /// 1.5 x 2^23 as bits, and its negative as a number.
 const MAGIC: i32 = 0x4b40_0000;
 const MINUS_MAGIC: f32 = -12_582_912.0;
@@ -61,7 +65,7 @@ impl<F: Format, const DIRECTLY: bool> Kernel for Panel<'_, F, DIRECTLY> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        assert!(self.out.len() >= self.tokens * PANEL && self.blocks % F::S::SUPER == 0);
+        assert!(self.out.len() >= self.tokens * PANEL && self.blocks.is_multiple_of(F::S::SUPER));
         assert!(self.units.len() >= self.blocks / F::S::SUPER * F::UNIT);
         let walk = Walk {
             units: self.units.as_ptr(),
@@ -105,8 +109,8 @@ pub fn panel<F: Format>(isa: Isa, p: Panel<'_, F, true>, scratch: &mut [u8]) {
         let units = &p.units[b / F::S::SUPER * F::UNIT..];
         dispatch(isa, Unpack::<F> { units, blocks: n, to: scratch, format: PhantomData });
         // SAFETY: block b of the first token exists.
-        let p =
-            Panel { units: &scratch[..], acts: unsafe { p.acts.add(b) }, blocks: n, out: &mut *p.out, ..p };
+        let acts = unsafe { p.acts.add(b) };
+        let p = Panel { units: &scratch[..], acts, blocks: n, out: &mut *p.out, ..p };
         match (F::S::HALF, F::S::MIN, F::C::WIDE) {
             (false, false, true) => flat::<(C8, Flat<false, false>), F>(isa, p),
             (false, false, false) => flat::<(C8Narrow, Flat<false, false>), F>(isa, p),
@@ -139,7 +143,10 @@ impl<F: Format> Kernel for Unpack<'_, F> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         assert!(self.blocks * BLOCK <= STRETCH && self.to.len() >= SCRATCH);
-        assert!(self.blocks % F::S::SUPER == 0 && self.units.len() >= self.blocks / F::S::SUPER * F::UNIT);
+        assert!(
+            self.blocks.is_multiple_of(F::S::SUPER)
+                && self.units.len() >= self.blocks / F::S::SUPER * F::UNIT
+        );
         // SAFETY: the asserts.
         unsafe { unpack::<S, F>(s, self.units.as_ptr(), self.blocks, self.to.as_mut_ptr()) }
     }
@@ -198,17 +205,17 @@ unsafe fn many<S: Simd, F: Format>(s: S, w: Walk, tokens: usize) {
         unsafe {
             let at = Walk { acts: w.acts.add(t * w.stride), out: w.out.add(t * PANEL), ..w };
             match (S::TILE, n) {
-                (1, _) => tile::<S, F, 1, 1>(s, at),
-                (6, 1) => tile::<S, F, 1, 2>(s, at),
-                (6, 2) => tile::<S, F, 2, 2>(s, at),
-                (6, 3) => tile::<S, F, 3, 2>(s, at),
-                (6, 4) => tile::<S, F, 4, 2>(s, at),
-                (6, 5) => tile::<S, F, 5, 2>(s, at),
-                (6, _) => tile::<S, F, 6, 2>(s, at),
-                (_, 1) => tile::<S, F, 1, 4>(s, at),
-                (_, 2) => tile::<S, F, 2, 2>(s, at),
-                (_, 3) => tile::<S, F, 3, 1>(s, at),
-                (_, _) => tile::<S, F, 4, 1>(s, at),
+                (1, _) => tile::<S, F, 1, 1, 0>(s, at),
+                (6, 1) => tile::<S, F, 1, 2, 0>(s, at),
+                (6, 2) => tile::<S, F, 2, 2, 0>(s, at),
+                (6, 3) => tile::<S, F, 3, 2, 0>(s, at),
+                (6, 4) => tile::<S, F, 4, 2, 0>(s, at),
+                (6, 5) => tile::<S, F, 5, 2, 0>(s, at),
+                (6, _) => tile::<S, F, 6, 2, 0>(s, at),
+                (_, 1) => tile::<S, F, 1, 4, 0>(s, at),
+                (_, 2) => tile::<S, F, 2, 2, 0>(s, at),
+                (_, 3) => tile::<S, F, 3, 1, 0>(s, at),
+                (_, _) => tile::<S, F, 4, 1, 0>(s, at),
             }
         }
         t += n;
@@ -234,25 +241,26 @@ unsafe fn few<S: Simd, F: Format>(s: S, w: Walk, tokens: usize) {
         unsafe {
             let at = Walk { acts: w.acts.add(t * w.stride), out: w.out.add(t * PANEL), ..w };
             match (S::TILE, n) {
-                (1, _) => tile::<S, F, 1, 1>(s, at),
-                (6, 1) => tile::<S, F, 1, 2>(s, at),
-                (6, 2) => tile::<S, F, 2, 2>(s, at),
-                (6, _) => tile::<S, F, 4, 2>(s, at),
-                (_, 1) => tile::<S, F, 1, 4>(s, at),
-                (_, 2) => tile::<S, F, 2, 2>(s, at),
-                (_, _) => tile::<S, F, 4, 1>(s, at),
+                (1, _) => tile::<S, F, 1, 1, AHEAD>(s, at),
+                (6, 1) => tile::<S, F, 1, 2, AHEAD>(s, at),
+                (6, 2) => tile::<S, F, 2, 2, AHEAD>(s, at),
+                (6, _) => tile::<S, F, 4, 2, AHEAD>(s, at),
+                (_, 1) => tile::<S, F, 1, 4, AHEAD>(s, at),
+                (_, 2) => tile::<S, F, 2, 2, AHEAD>(s, at),
+                (_, _) => tile::<S, F, 4, 1, AHEAD>(s, at),
             }
         }
         t += n;
     }
 }
 
-/// `NT` tokens x the panel, `RT` registers of rows at a time, added to what `out` holds.
+/// `NT` tokens x the panel, `RT` registers of rows at a time, added to what `out` holds; lines
+/// `FAR` bytes ahead are prefetched.
 ///
 /// # Safety
 /// As for [`Panel::run`], with `NT` tokens.
 #[inline(always)]
-unsafe fn tile<S: Simd, F: Format, const NT: usize, const RT: usize>(s: S, w: Walk) {
+unsafe fn tile<S: Simd, F: Format, const NT: usize, const RT: usize, const FAR: usize>(s: S, w: Walk) {
     let mut row = 0;
     while row < PANEL {
         let mut acc = [[s.splat(0.0); RT]; NT];
@@ -265,8 +273,21 @@ unsafe fn tile<S: Simd, F: Format, const NT: usize, const RT: usize>(s: S, w: Wa
             }
             for u in 0..w.blocks / F::S::SUPER {
                 let unit = w.units.add(u * F::UNIT);
+                if FAR > 0 {
+                    let mut ahead = 0;
+                    while ahead < F::UNIT {
+                        s.prefetch(unit.wrapping_add(FAR + ahead));
+                        ahead += 64;
+                    }
+                }
                 for sub in 0..F::S::SUPER {
                     let acts = w.acts.add(u * F::S::SUPER + sub);
+                    if FAR == 0 {
+                        // Activations come from the second level: ask for them two blocks ahead.
+                        for t in 0..NT {
+                            s.prefetch(acts.wrapping_add(t * w.stride + 2).cast());
+                        }
+                    }
                     block::<S, F, NT, RT>(s, unit, sub, row, acts, w.stride, w.offset, &mut acc);
                 }
             }
@@ -369,7 +390,7 @@ unsafe fn finish<S: Simd, F: Format, const NT: usize, const RT: usize>(
             let min = F::S::min(s, unit, sub, half, row + r * S::LANES);
             for t in 0..NT {
                 let a = acts.add(t * stride);
-                let scaled = s.fma(s.from_bits(dots[t][r]), scale, less);
+                let scaled = s.fma(s.as_float(dots[t][r]), scale, less);
                 acc[t][r] = s.fma(scaled, s.load1(&raw const (*a).d), acc[t][r]);
                 if F::S::MIN {
                     let sum = if F::S::HALF { &raw const (*a).dhalf[half] } else { &raw const (*a).dsum };

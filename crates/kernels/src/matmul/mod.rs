@@ -73,7 +73,9 @@ impl<'a> Linear<'a> {
             }
         }
         assert!(
-            self.rows.start % PANEL == 0 && self.rows.end <= w.rows() && self.rows.start <= self.rows.end
+            self.rows.start.is_multiple_of(PANEL)
+                && self.rows.end <= w.rows()
+                && self.rows.start <= self.rows.end
         );
         assert_eq!(self.out.len(), n * self.rows.len(), "outputs of {n} tokens x {} rows", self.rows.len());
         assert!(self.bias.is_none_or(|b| b.len() == self.rows.len()), "a bias for each row");
@@ -129,7 +131,9 @@ impl<'a> Task<'a> {
         let by_bytes = (CHUNK_BYTES / j.weight.panel_bytes().max(1)).max(1);
         let per_chunk = if tokens > 16 { 1 } else { fair.min(by_bytes) };
         let act_bytes = (j.weight.cols() * if j.weight.layout().is_integer() { 2 } else { 4 }).max(1);
-        let block = (ACT_BYTES / act_bytes).clamp(96, 504) / 6 * 6;
+        let most = (ACT_BYTES / act_bytes).clamp(96, 504);
+        // Blocks of about one size, of whole tiles.
+        let block = tokens.div_ceil(tokens.div_ceil(most).max(1)).next_multiple_of(6).max(6);
         let chunks = panels.div_ceil(per_chunk) * tokens.div_ceil(block);
         Task {
             weight: j.weight,

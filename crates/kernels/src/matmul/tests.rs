@@ -67,7 +67,7 @@ fn tame(dtype: DType, b: &mut [u8], rng: &mut Rng) {
         DType::Q6_K => put(b, 208),
         DType::TQ2_0 => {
             put(b, 64);
-            b[..64].iter_mut().for_each(|b| *b = b'\x12' ^ (*b & 0x11) * 2);
+            b[..64].iter_mut().for_each(|b| *b = 0x12 ^ ((*b & 0x11) * 2));
             b[..64].iter_mut().for_each(|b| *b &= if *b & (*b >> 1) & 0x55 != 0 { 0x55 } else { 0xff });
         }
         DType::MXFP4 => b[0] = 118 + b[0] % 10,

@@ -38,9 +38,8 @@ pub struct RowUnit {
     pub mins: [u8; 16],
 }
 
-impl RowUnit {
-    /// All zero.
-    pub fn new() -> RowUnit {
+impl Default for RowUnit {
+    fn default() -> RowUnit {
         RowUnit { codes: [0; 256], d: 0, m: 0, scales: [0; 16], mins: [0; 16] }
     }
 }
@@ -339,7 +338,7 @@ scales!(I8Block, super 8, head H + 8 * PANEL, half false, min false,
     get(s, p, sub, half) s.mul(f16s(s, p, row), s.to_f(s.load_i8(p.add(H + sub * PANEL + row).cast()))));
 scales!(E8, super 1, head PANEL, half false, min false,
     put(h, row, u) h[row] = u.d as u8,
-    get(s, p, sub, half) s.mul(s.from_bits(s.shl(s.load_u8(p.add(row)), 23)), s.splat(0.5)));
+    get(s, p, sub, half) s.mul(s.as_float(s.shl(s.load_u8(p.add(row)), 23)), s.splat(0.5)));
 scales!(F16Super, super 8, head H, half false, min false,
     put(h, row, u) put_f16(h, row, u.d),
     get(s, p, sub, half) f16s(s, p, row));

@@ -90,8 +90,11 @@ impl Layout {
     }
 }
 
+/// Reads a block of the file's bytes into codes and scales.
+type Read = fn(&[u8], &mut RowUnit);
+
 /// The layout and the block reader of a format that has an integer layout.
-fn integer_layout(dtype: DType) -> Option<(Layout, fn(&[u8], &mut RowUnit))> {
+fn integer_layout(dtype: DType) -> Option<(Layout, Read)> {
     Some(match dtype {
         DType::Q4_0 => (Layout::Q4_0, read::q4_0),
         DType::Q4_1 => (Layout::Q4_1, read::q4_1),
@@ -307,7 +310,7 @@ fn pack_integer(dtype: DType, panel: &mut [u8], rows: &[u8], row_bytes: usize, c
     with_format!(layout, F => {
         let unit_cols = BLOCK * <F as Format>::S::SUPER;
         debug_assert_eq!(block.block_len, unit_cols);
-        let mut u = RowUnit::new();
+        let mut u = RowUnit::default();
         for i in 0..cols / unit_cols {
             let unit = &mut panel[i * <F as Format>::UNIT..(i + 1) * <F as Format>::UNIT];
             for (r, row) in rows.chunks_exact(row_bytes).enumerate() {

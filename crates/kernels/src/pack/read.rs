@@ -119,8 +119,8 @@ fn pairs128(qs: &[u8], codes: &mut [u8; 256]) {
 
 /// 16 bytes of scale and minimum nibbles, 64 bytes of pairs, d, dmin.
 pub fn q2_k(b: &[u8], u: &mut RowUnit) {
-    for j in 0..16 {
-        (u.scales[j], u.mins[j]) = (b[j] & 15, b[j] >> 4);
+    for (j, &x) in b[..16].iter().enumerate() {
+        (u.scales[j], u.mins[j]) = (x & 15, x >> 4);
     }
     pairs128(&b[16..80], &mut u.codes);
     (u.d, u.m) = (f16_at(b, 80), f16_at(b, 82));

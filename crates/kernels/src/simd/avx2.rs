@@ -70,7 +70,7 @@ impl Simd for Avx2 {
         reg!(_mm256_castps_si256(a))
     }
     #[inline(always)]
-    fn from_bits(self, a: __m256i) -> __m256 {
+    fn as_float(self, a: __m256i) -> __m256 {
         reg!(_mm256_castsi256_ps(a))
     }
     #[inline(always)]
@@ -133,6 +133,10 @@ impl Simd for Avx2 {
         })
     }
 
+    #[inline(always)]
+    fn prefetch(self, p: *const u8) {
+        reg!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
+    }
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> __m256 {
         // SAFETY: the caller's promise.

@@ -70,7 +70,7 @@ impl Simd for Avx512 {
         reg!(_mm512_castps_si512(a))
     }
     #[inline(always)]
-    fn from_bits(self, a: __m512i) -> __m512 {
+    fn as_float(self, a: __m512i) -> __m512 {
         reg!(_mm512_castsi512_ps(a))
     }
     #[inline(always)]
@@ -118,6 +118,10 @@ impl Simd for Avx512 {
         })
     }
 
+    #[inline(always)]
+    fn prefetch(self, p: *const u8) {
+        reg!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
+    }
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> __m512 {
         // SAFETY: the caller's promise.

@@ -54,7 +54,7 @@ pub trait Simd: Copy {
     /// The bits.
     fn bits(self, a: Self::F) -> Self::I;
     /// The f32 of these bits.
-    fn from_bits(self, a: Self::I) -> Self::F;
+    fn as_float(self, a: Self::I) -> Self::F;
     /// Converts i32 to f32.
     fn to_f(self, a: Self::I) -> Self::F;
 
@@ -77,6 +77,8 @@ pub trait Simd: Copy {
     /// Byte look-up: table[index], index < 16.
     fn lut(self, table: &[u8; 16], index: Self::I) -> Self::I;
 
+    /// Asks for the cache line at `p`, which need not exist.
+    fn prefetch(self, p: *const u8);
     /// Reads `LANES` f32.
     unsafe fn load(self, p: *const f32) -> Self::F;
     /// Writes `LANES` f32.

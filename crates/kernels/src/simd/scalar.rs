@@ -66,7 +66,7 @@ impl Simd for Scalar {
         a.map(|x| x.to_bits() as i32)
     }
     #[inline(always)]
-    fn from_bits(self, a: Self::I) -> Self::F {
+    fn as_float(self, a: Self::I) -> Self::F {
         a.map(|x| f32::from_bits(x as u32))
     }
     #[inline(always)]
@@ -118,6 +118,8 @@ impl Simd for Scalar {
         index.map(|x| i32::from_le_bytes(x.to_le_bytes().map(|b| table[usize::from(b & 15)])))
     }
 
+    #[inline(always)]
+    fn prefetch(self, _p: *const u8) {}
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> Self::F {
         // SAFETY: the caller has N f32 there.
