@@ -115,7 +115,8 @@ pub fn load(path: &Path, device: Device, threads: Option<usize>) -> Result<Loade
         None => generation(path)?,
     };
     let named = stop_ids(&checkpoint, &tokenizer, template.as_ref(), &generation);
-    let (stop_ids, outside) = named.into_iter().partition(|&id| (id as usize) < spec.vocab);
+    let (inside, outside): (Vec<u64>, Vec<u64>) = named.into_iter().partition(|&id| id < spec.vocab as u64);
+    let stop_ids = inside.into_iter().filter_map(|id| u32::try_from(id).ok()).collect();
     let warnings = warnings(path, &tokenizer, outside, spec.vocab);
     let model: Box<dyn Model> = match device {
         Device::Cpu => Box::new(checkpoint.load(CpuBackend::suited(&checkpoint, threads))?),
@@ -130,7 +131,7 @@ pub fn load(path: &Path, device: Device, threads: Option<usize>) -> Result<Loade
 
 /// What does not fit together between tokenizer and model. Published models have such ids in passing
 /// (tokens for images in a model of text), and a prompt that needs one is refused when it comes.
-fn warnings(path: &Path, tokenizer: &Tokenizer, outside: Vec<u32>, vocab: usize) -> Vec<String> {
+fn warnings(path: &Path, tokenizer: &Tokenizer, outside: Vec<u64>, vocab: usize) -> Vec<String> {
     let path = path.display();
     let ends = (!outside.is_empty()).then(|| {
         format!(
@@ -173,27 +174,26 @@ fn stop_ids(
     tokenizer: &Tokenizer,
     template: Option<&ChatTemplate>,
     generation: &GenerationConfig,
-) -> Vec<u32> {
-    let mut ids = generation.eos_token_ids.clone();
-    ids.extend(tokenizer.eos());
+) -> Vec<u64> {
+    let mut ids: Vec<u64> = generation.eos_token_ids.iter().map(|&id| id.into()).collect();
+    ids.extend(tokenizer.eos().map(u64::from));
     ids.extend(checkpoint.config().into_iter().flat_map(|c| listed(&c["eos_token_id"])));
     for key in ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"] {
-        ids.extend(checkpoint.gguf().and_then(|g| number(&g.metadata, key)));
+        ids.extend(checkpoint.gguf().and_then(|g| number(&g.metadata, key)).map(u64::from));
     }
     let source = template.map_or("", ChatTemplate::source);
     let written = TURN_ENDS.iter().filter(|end| source.contains(**end));
-    ids.extend(written.filter_map(|end| tokenizer.id(end)));
+    ids.extend(written.filter_map(|end| tokenizer.id(end)).map(u64::from));
     ids.sort_unstable();
     ids.dedup();
     ids
 }
 
 /// An id or a list of them.
-fn listed(value: &Value) -> Vec<u32> {
-    let one = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
+fn listed(value: &Value) -> Vec<u64> {
     match value {
-        Value::Array(list) => list.iter().filter_map(one).collect(),
-        other => one(other).into_iter().collect(),
+        Value::Array(list) => list.iter().filter_map(Value::as_u64).collect(),
+        other => other.as_u64().into_iter().collect(),
     }
 }
 
