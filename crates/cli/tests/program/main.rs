@@ -1,0 +1,12 @@
+//! The program as a person meets it: the real binary, in a home of its own, one module a verb or a worry.
+
+mod bad_inputs;
+mod folders;
+mod generate;
+mod home;
+mod interrupt;
+mod manual;
+mod score;
+#[path = "../../../hub/tests/standin/mod.rs"]
+mod standin;
+mod store;
