@@ -121,8 +121,7 @@ impl State {
 
 /// A bar with bytes, speed and time left; it shrinks with the terminal, the name first.
 fn style(name: &str) -> ProgressStyle {
-    let text =
-        format!("{name} {{bar:16}} {{bytes:>10}}/{{total_bytes:10}} {{bytes_per_sec:>12}} {{eta:>4}}");
+    let text = format!("{name} {{bar:16}} {{bytes:>10}}/{{total_bytes:10}} {{bytes_per_sec:>12}} {{eta:>4}}");
     // The pattern is ours, so it is right; the default bar is better than none.
     ProgressStyle::with_template(&text).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
 }
