@@ -45,7 +45,7 @@ pub struct GenerateArgs {
     #[arg(long)]
     pub no_stream: bool,
     /// End the answer after N tokens [default: when the model does, or the context is full]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub max_tokens: Option<usize>,
     /// Print one JSON object: text, token ids, counts, timings, finish reason, seed
     #[arg(long)]
