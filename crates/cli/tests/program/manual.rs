@@ -2,8 +2,21 @@
 
 use crate::home::{Home, stderr};
 
-const VERBS: [&str; 10] =
-    ["search", "download", "generate", "score", "list", "show", "rm", "models", "completions", "man"];
+const VERBS: [&str; 13] = [
+    "search",
+    "download",
+    "generate",
+    "score",
+    "perplexity",
+    "quantize",
+    "list",
+    "show",
+    "rm",
+    "bench",
+    "models",
+    "completions",
+    "man",
+];
 
 #[test]
 fn every_verb_is_in_help_completions_and_manual() {
