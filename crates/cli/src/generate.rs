@@ -246,7 +246,9 @@ impl Outcome {
         if all {
             out.write_all(self.text.as_bytes())?;
         }
-        if !self.text.ends_with('\n') {
+        // What failed before its first word leaves nothing on stdout.
+        let nothing = self.text.is_empty() && matches!(self.finished.reason, FinishReason::Error(_));
+        if !self.text.ends_with('\n') && !nothing {
             out.write_all(b"\n")?;
         }
         Ok(out.flush()?)

@@ -60,7 +60,14 @@ pub type Loaded = engine::Loaded;
 /// A model that is not here, with what to do about it.
 pub fn resolve(model_path: Option<&Path>, model: Option<&str>) -> Result<PathBuf> {
     match (model_path, model) {
-        (Some(path), _) => Ok(path.to_path_buf()),
+        (Some(path), _) if path.exists() => Ok(path.to_path_buf()),
+        (Some(path), _) => {
+            let message = format!(
+                "{}: there is no such folder or file; `influence list` shows the models here, `influence download` fetches one",
+                path.display()
+            );
+            Err(hub::Error::new(hub::Kind::NotFound, message).into())
+        }
         (None, Some(shipped::NAME)) | (None, None) => shipped::path(),
         (None, Some(name)) => Ok(hub::Store::new(&hub::Config::from_env()?).resolve(name)?),
     }

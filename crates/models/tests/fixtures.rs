@@ -2,10 +2,13 @@
 //! (`tools/fixtures` makes them): one test body for all architectures.
 
 mod drive;
+#[path = "drive/greedy.rs"]
+mod greedy;
 
 use std::path::{Path, PathBuf};
 
-use drive::{Sequence, allocate, greedy, logits};
+use drive::{Sequence, allocate, logits};
+use greedy::greedy;
 use models::{Act, Batch, CandleBackend, Checkpoint, CpuBackend, Ffn, Mixer, Model, Norms, Scaling, Spec};
 use serde_json::Value;
 use weights::Safetensors;

@@ -3,10 +3,13 @@
 //! They lie outside the repository (`../shared/material`); without them these tests say that they skip.
 
 mod drive;
+#[path = "drive/greedy.rs"]
+mod greedy;
 
 use std::path::{Path, PathBuf};
 
-use drive::{greedy, logits};
+use drive::logits;
+use greedy::greedy;
 use models::{CandleBackend, Checkpoint, CpuBackend, Model};
 use serde_json::Value;
 

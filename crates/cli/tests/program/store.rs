@@ -88,7 +88,7 @@ fn what_is_not_there_is_three_and_says_what_to_do() {
         (["generate", "x", "-m", "acme/none"], 3),
         (["generate", "x", "-m", "./none"], 3),
         (["generate", "x", "-m", "none"], 2),
-        (["generate", "x", "--model-path", "./none"], 1),
+        (["generate", "x", "--model-path", "./none"], 3),
     ] {
         let (code, text) = home.fails(&arguments);
         assert!(code == expected && text.contains("none"), "{arguments:?} {code}: {text}");
