@@ -88,7 +88,7 @@ impl Checkpoint {
         }
     }
 
-    /// Every stored tensor as `(GGUF name, type name, shape)`, for `show`.
+    /// Every stored tensor, by the name that its file gives it.
     pub fn tensors(&self) -> impl Iterator<Item = &weights::Tensor> {
         let map = match &self.files {
             Files::Gguf(gguf) => Some(&gguf.tensors),

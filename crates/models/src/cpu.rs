@@ -123,11 +123,6 @@ impl CpuBackend {
         CpuBackend { pool, arena: Arc::default(), kv, widen: false, acts }
     }
 
-    /// Threads that compute.
-    pub fn threads(&self) -> usize {
-        self.pool.threads()
-    }
-
     fn rows(&self, count: usize, width: usize) -> Rows {
         Rows { data: self.arena.take(count * width), width, arena: Arc::clone(&self.arena) }
     }
