@@ -33,11 +33,9 @@ impl Cache {
     /// `out[row, head]` is what each head of `q`'s rows sees.
     pub fn attend(&self, pool: &Pool, attn: &Attn, batch: &Batch, q: &[f32], out: &mut [f32]) {
         let params = AttnParams {
-            heads: attn.n_heads,
-            scale: attn.scale,
             softcap: attn.softcap.unwrap_or(0.0),
             window: attn.window,
-            sinks: None,
+            ..AttnParams::new(attn.n_heads, attn.scale)
         };
         let spans: Vec<_> = batch.spans.iter().filter(|s| s.len > 0).map(|s| view(batch, s)).collect();
         attention::attend(pool, &self.0, &params, &spans, q, out);

@@ -36,8 +36,31 @@ pub struct AttnParams<'a> {
     pub softcap: f32,
     /// A token sees this many positions, itself included.
     pub window: Option<usize>,
+    /// A token sees only positions of its own chunk of this many (Llama 4).
+    pub chunk: Option<usize>,
+    /// A token also sees those of its span that follow it (within the window to either side): an encoder.
+    pub both_ways: bool,
+    /// What each query head adds to a score per position that the key lies after the query: ALiBi
+    /// (Press et al. 2021, arXiv:2108.12409).
+    pub slopes: Option<&'a [f32]>,
     /// A score per query head that takes weight and gives no value.
     pub sinks: Option<&'a [f32]>,
+}
+
+impl AttnParams<'_> {
+    /// Plain causal attention.
+    pub fn new(heads: usize, scale: f32) -> Self {
+        AttnParams {
+            heads,
+            scale,
+            softcap: 0.0,
+            window: None,
+            chunk: None,
+            both_ways: false,
+            slopes: None,
+            sinks: None,
+        }
+    }
 }
 
 /// Successive tokens of one sequence within a batch; their keys and values are already written.
@@ -53,7 +76,7 @@ pub struct Span<'a> {
     pub blocks: &'a [u32],
 }
 
-/// `out[n, heads, v_dim]` = attention of `q[n, heads, k_dim]` over what the spans' tables name, causal.
+/// `out[n, heads, v_dim]` = attention of `q[n, heads, k_dim]` over what the spans' tables name.
 pub fn attend(pool: &Pool, kv: &KvLayer, p: &AttnParams<'_>, spans: &[Span<'_>], q: &[f32], out: &mut [f32]) {
     attend_on(Isa::current(), pool, kv, p, spans, q, out);
 }
@@ -105,7 +128,8 @@ fn check(kv: &KvLayer, p: &AttnParams<'_>, spans: &[Span<'_>], q: &[f32], out: &
     assert_eq!(q.len(), n * p.heads * kv.k_dim, "queries");
     assert_eq!(out.len(), n * p.heads * kv.v_dim, "outputs");
     assert!(p.sinks.is_none_or(|s| s.len() == p.heads), "a sink for each head");
-    assert!(p.window != Some(0), "a window sees the token itself");
+    assert!(p.slopes.is_none_or(|s| s.len() == p.heads), "a slope for each head");
+    assert!(p.window != Some(0) && p.chunk != Some(0), "a window and a chunk hold the token itself");
     let mut taken = vec![false; n];
     for s in spans {
         assert!(s.row + s.tokens <= n, "a span of rows {}.. in a batch of {n}", s.row);
@@ -140,6 +164,8 @@ struct Tile<'a> {
     token: usize,
     tokens: usize,
     window: usize,
+    chunk: Option<usize>,
+    both_ways: bool,
 }
 
 impl Tile<'_> {
@@ -149,23 +175,34 @@ impl Tile<'_> {
 
     /// Splits that any of its tokens sees.
     fn splits(&self) -> Range<usize> {
-        let first = (self.position() + 1).saturating_sub(self.window);
-        first / SPLIT..(self.position() + self.tokens - 1) / SPLIT + 1
+        self.seen(0).start / SPLIT..(self.end() - 1) / SPLIT + 1
+    }
+
+    /// The position after the last that any of its tokens sees.
+    fn end(&self) -> usize {
+        self.seen(self.tokens - 1).end
     }
 
     /// Positions that its token `t` sees.
     fn seen(&self, t: usize) -> Range<usize> {
         let at = self.position() + t;
-        (at + 1).saturating_sub(self.window)..at + 1
+        let start = (at + 1).saturating_sub(self.window);
+        let end = if self.both_ways {
+            at.saturating_add(self.window).min(self.span.position + self.span.tokens)
+        } else {
+            at + 1
+        };
+        self.chunk.map_or(start, |c| start.max(at / c * c))..end
     }
 }
 
 impl<'a> Work<'a> {
     fn tiles<'b>(&self, span: &'b Span<'b>, tokens: usize) -> impl Iterator<Item = Tile<'b>> + use<'b> {
         let (heads, window) = (self.kv.kv_heads, self.p.window.unwrap_or(usize::MAX));
+        let (chunk, both_ways) = (self.p.chunk, self.p.both_ways);
         (0..span.tokens).step_by(tokens).flat_map(move |token| {
             let tokens = tokens.min(span.tokens - token);
-            (0..heads).map(move |kv_head| Tile { span, kv_head, token, tokens, window })
+            (0..heads).map(move |kv_head| Tile { span, kv_head, token, tokens, window, chunk, both_ways })
         })
     }
 
@@ -216,12 +253,13 @@ impl<'a> Work<'a> {
         let (kd, stride) = (self.kv.k_dim, self.kv.v_stride());
         s.unpacked.resize((kd + stride) * POSITIONS, 0.0);
         s.scores.resize(tile.tokens * self.group * POSITIONS, 0.0);
-        let end = tile.position() + tile.tokens;
+        let end = tile.end();
         for from in (split * SPLIT..((split + 1) * SPLIT).min(end)).step_by(POSITIONS) {
             let rows = self.rows(tile, from, &mut s.seen);
             if rows.is_empty() {
                 continue;
             }
+            self.slopes(tile, from, &rows, &mut s.slopes);
             let place = tile.span.blocks[from / POSITIONS] as usize * self.kv.kv_heads + tile.kv_head;
             let block = Block {
                 k: &k[place * kd * POSITIONS..][..kd * POSITIONS],
@@ -233,6 +271,7 @@ impl<'a> Work<'a> {
                 seen: &s.seen,
                 written: POSITIONS.min(end - from),
                 softcap: self.p.softcap,
+                slopes: &s.slopes,
                 scores: &mut s.scores,
                 unpacked: &mut s.unpacked,
                 state,
@@ -256,6 +295,16 @@ impl<'a> Work<'a> {
         }
         let first = first.unwrap_or(0) * self.group;
         first..first + seen.len()
+    }
+
+    /// Of each row, its head's slope and what that makes of the block's first position.
+    fn slopes(&self, tile: &Tile<'_>, from: usize, rows: &Range<usize>, to: &mut Vec<(f32, f32)>) {
+        to.clear();
+        let Some(slopes) = self.p.slopes else { return };
+        to.extend(rows.clone().map(|r| {
+            let slope = slopes[tile.kv_head * self.group + r % self.group];
+            (slope, slope * (from as f32 - (tile.position() + r / self.group) as f32))
+        }));
     }
 
     /// The tile's rows to where they belong.
@@ -321,6 +370,7 @@ struct Scratch {
     scores: Vec<f32>,
     unpacked: Vec<f32>,
     seen: Vec<(usize, usize)>,
+    slopes: Vec<(f32, f32)>,
 }
 
 thread_local! {

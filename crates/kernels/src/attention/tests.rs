@@ -9,6 +9,8 @@ struct Case {
     v_dim: usize,
     softcap: f32,
     window: Option<usize>,
+    chunk: Option<usize>,
+    alibi: bool,
     sinks: bool,
 }
 
@@ -22,11 +24,25 @@ fn numbers(n: usize, seed: u64) -> Vec<f32> {
         .collect()
 }
 
-const CASES: [Case; 4] = [
-    Case { heads: 4, kv_heads: 2, k_dim: 64, v_dim: 64, softcap: 0.0, window: None, sinks: false },
-    Case { heads: 6, kv_heads: 2, k_dim: 10, v_dim: 22, softcap: 5.0, window: None, sinks: true },
-    Case { heads: 3, kv_heads: 3, k_dim: 80, v_dim: 80, softcap: 0.0, window: Some(37), sinks: false },
-    Case { heads: 8, kv_heads: 1, k_dim: 16, v_dim: 128, softcap: 0.0, window: Some(600), sinks: true },
+const PLAIN: Case = Case {
+    heads: 4,
+    kv_heads: 2,
+    k_dim: 64,
+    v_dim: 64,
+    softcap: 0.0,
+    window: None,
+    chunk: None,
+    alibi: false,
+    sinks: false,
+};
+
+const CASES: [Case; 6] = [
+    PLAIN,
+    Case { heads: 6, k_dim: 10, v_dim: 22, softcap: 5.0, sinks: true, ..PLAIN },
+    Case { heads: 3, kv_heads: 3, k_dim: 80, v_dim: 80, window: Some(37), ..PLAIN },
+    Case { heads: 8, kv_heads: 1, k_dim: 16, v_dim: 128, window: Some(600), sinks: true, ..PLAIN },
+    Case { k_dim: 16, v_dim: 16, chunk: Some(77), ..PLAIN },
+    Case { heads: 6, kv_heads: 3, k_dim: 16, v_dim: 16, alibi: true, ..PLAIN },
 ];
 
 struct Sequence {
@@ -54,7 +70,15 @@ fn sequence(c: &Case, kind: KvType, n: usize, pool: &Pool) -> Sequence {
 fn run(isa: Isa, pool: &Pool, c: &Case, s: &Sequence, from: usize, to: usize) -> Vec<f32> {
     let sinks = c.sinks.then_some(&s.sinks[..]);
     let scale = 1.0 / (c.k_dim as f32).sqrt();
-    let p = AttnParams { heads: c.heads, scale, softcap: c.softcap, window: c.window, sinks };
+    let slopes = slopes(c);
+    let p = AttnParams {
+        softcap: c.softcap,
+        window: c.window,
+        chunk: c.chunk,
+        slopes: c.alibi.then_some(&slopes[..]),
+        sinks,
+        ..AttnParams::new(c.heads, scale)
+    };
     let span = Span { row: 0, tokens: to - from, position: from, blocks: &s.table };
     let mut out = vec![f32::NAN; (to - from) * c.heads * c.v_dim];
     let width = c.heads * c.k_dim;
@@ -62,15 +86,21 @@ fn run(isa: Isa, pool: &Pool, c: &Case, s: &Sequence, from: usize, to: usize) ->
     out
 }
 
+fn slopes(c: &Case) -> Vec<f32> {
+    (1..=c.heads).map(|h| 0.5f32.powi(h as i32 + 2)).collect()
+}
+
 fn plain(c: &Case, s: &Sequence, t: usize, head: usize) -> Vec<f64> {
     let h = head / (c.heads / c.kv_heads);
     let first = (t + 1).saturating_sub(c.window.unwrap_or(usize::MAX));
+    let first = c.chunk.map_or(first, |n| first.max(t / n * n));
+    let slope = if c.alibi { f64::from(slopes(c)[head]) } else { 0.0 };
     let q = &s.q[(t * c.heads + head) * c.k_dim..][..c.k_dim];
     let score = |j: usize| {
         let k = &s.k[(j * c.kv_heads + h) * c.k_dim..][..c.k_dim];
         let x = q.iter().zip(k).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
         let (x, cap) = (x / (c.k_dim as f64).sqrt(), f64::from(c.softcap));
-        if cap > 0.0 { cap * (x / cap).tanh() } else { x }
+        (if cap > 0.0 { cap * (x / cap).tanh() } else { x }) + slope * (j as f64 - t as f64)
     };
     let weights: Vec<f64> = (first..=t).map(|j| score(j).exp()).collect();
     let sink = if c.sinks { f64::from(s.sinks[head]).exp() } else { 0.0 };
@@ -139,8 +169,34 @@ fn numbers_beyond_f16_are_held() {
     let pool = Pool::new(1);
     let mut kv = KvLayer::new(KvType::F16, 1, 1, 4, 4);
     kv.write(&pool, &[0], &[1.0; 4], &[1e6, -1e6, 1.0, 0.0]);
-    let p = AttnParams { heads: 1, scale: 0.5, softcap: 0.0, window: None, sinks: None };
+    let p = AttnParams::new(1, 0.5);
     let mut out = [0.0; 4];
     attend(&pool, &kv, &p, &[Span { row: 0, tokens: 1, position: 0, blocks: &[0] }], &[1.0; 4], &mut out);
     assert_eq!(out, [65504.0, -65504.0, 1.0, 0.0]);
+}
+
+/// A token of an encoder sees what follows it too: reading the text backwards gives the same.
+#[test]
+fn both_ways_is_the_same_read_backwards() {
+    let (pool, c, n) = (Pool::new(2), PLAIN, 90);
+    for window in [None, Some(20)] {
+        let p = AttnParams { both_ways: true, window, ..AttnParams::new(c.heads, 0.1) };
+        let (q, k, v) = (numbers(n * 256, 1), numbers(n * 128, 2), numbers(n * 128, 3));
+        let run = |q: &[f32], k: &[f32], v: &[f32]| {
+            let mut kv = KvLayer::new(KvType::F32, 3, c.kv_heads, c.k_dim, c.v_dim);
+            kv.write(&pool, &(0..n as u32).collect::<Vec<_>>(), k, v);
+            let mut out = vec![0.0; n * 256];
+            let span = Span { row: 0, tokens: n, position: 0, blocks: &[0, 1, 2] };
+            attend(&pool, &kv, &p, &[span], q, &mut out);
+            out
+        };
+        let back = |x: &[f32], width: usize| x.chunks(width).rev().flatten().copied().collect::<Vec<_>>();
+        let (forth, backwards) = (run(&q, &k, &v), run(&back(&q, 256), &back(&k, 128), &back(&v, 128)));
+        let far = forth.iter().zip(back(&backwards, 256)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(far < 1e-5, "{far}");
+        let mut other = v.clone();
+        other[(n - 1) * 128] += 1.0;
+        let moved = run(&q, &k, &other)[0] != forth[0];
+        assert_eq!(moved, window.is_none(), "the first token and the last, window {window:?}");
+    }
 }

@@ -82,6 +82,9 @@ pub struct Block<'a, N> {
     pub written: usize,
     /// Scores become cap x tanh(score / cap); 0 for none.
     pub softcap: f32,
+    /// What is added to each row's scores: `.1` at the block's first position and `.0` more at each next.
+    /// Empty for nothing.
+    pub slopes: &'a [(f32, f32)],
     /// Room for `[rows][32]` scores.
     pub scores: &'a mut [f32],
     /// Room for a block of keys and one of values as f32.
@@ -119,16 +122,14 @@ impl<N: Number> Kernel for Block<'_, N> {
                 product(s, to_scores, self.k.as_ptr(), n);
             }
             for r in 0..n {
+                if self.softcap > 0.0 {
+                    cap(s, scores.add(r * POSITIONS), self.softcap);
+                }
+                if let Some(&slope) = self.slopes.get(r) {
+                    lean(&mut self.scores[r * POSITIONS..][..POSITIONS], slope);
+                }
                 let state = &mut *self.state;
-                weigh(
-                    s,
-                    &mut self.scores[r * POSITIONS..],
-                    self.seen[r],
-                    self.softcap,
-                    state,
-                    first + r,
-                    self.stride,
-                );
+                weigh(s, &mut self.scores[r * POSITIONS..], self.seen[r], state, first + r, self.stride);
             }
             let to_sum = Product {
                 a: self.scores.as_ptr(),
@@ -255,6 +256,31 @@ unsafe fn tile<S: Simd, N: Number, const NR: usize, const NC: usize>(
     }
 }
 
+/// Scores of one row become cap x tanh(score / cap).
+///
+/// # Safety
+/// `p` has 32 numbers.
+#[inline(always)]
+unsafe fn cap<S: Simd>(s: S, p: *mut f32, softcap: f32) {
+    let mut i = 0;
+    while i < POSITIONS {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let t = math::tanh(s, s.mul(s.load(p.add(i)), s.splat(1.0 / softcap)));
+            s.store(p.add(i), s.mul(t, s.splat(softcap)));
+        }
+        i += S::LANES;
+    }
+}
+
+/// Adds what ALiBi gives each position.
+#[inline(always)]
+fn lean(scores: &mut [f32], (slope, first): (f32, f32)) {
+    for i in 0..POSITIONS {
+        scores[i] += first + slope * i as f32;
+    }
+}
+
 /// Scores of one row become weights, and what was summed before is brought to the new maximum.
 ///
 /// # Safety
@@ -264,7 +290,6 @@ unsafe fn weigh<S: Simd>(
     s: S,
     scores: &mut [f32],
     (from, to): (usize, usize),
-    softcap: f32,
     state: &mut State,
     row: usize,
     stride: usize,
@@ -272,14 +297,6 @@ unsafe fn weigh<S: Simd>(
     let p = scores.as_mut_ptr();
     // SAFETY: 32 numbers at p, and in the lanes of the row; `stride`, a multiple of 16, in its sum.
     unsafe {
-        if softcap > 0.0 {
-            let mut i = 0;
-            while i < POSITIONS {
-                let t = math::tanh(s, s.mul(s.load(p.add(i)), s.splat(1.0 / softcap)));
-                s.store(p.add(i), s.mul(t, s.splat(softcap)));
-                i += S::LANES;
-            }
-        }
         scores[..from].fill(f32::NEG_INFINITY);
         scores[to..POSITIONS].fill(f32::NEG_INFINITY);
         let old = state.max[row];
