@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use models::{Attn, Checkpoint, Ffn, Layer, Mixer, Rope, Scaling, Spec};
+use models::{Attn, Checkpoint, Ffn, Mixer, Rope, Scaling, Spec};
 use serde_json::{Value, json};
 
 use crate::load::resolve;
@@ -46,9 +46,9 @@ pub fn run(args: &ShowArgs) -> Result<()> {
 fn describe(path: &PathBuf, checkpoint: &Checkpoint, spec: &Spec) -> Value {
     let bytes: u64 = checkpoint.tensors().map(|t| t.bytes().len() as u64).sum();
     let stored: usize = checkpoint.tensors().map(|t| t.elements()).sum();
-    let layer = &spec.layers[0];
     let whole = bytes.saturating_add((2 * spec.cache_numbers() as u64).saturating_mul(spec.context as u64));
-    let Mixer::Attn(attn) = &layer.mixer;
+    let state: usize = spec.mixers().map(Mixer::state).sum();
+    let whole = whole.saturating_add(4 * state as u64);
     json!({
         "path": path,
         "architecture": spec.arch,
@@ -59,12 +59,14 @@ fn describe(path: &PathBuf, checkpoint: &Checkpoint, spec: &Spec) -> Value {
         "dim": spec.dim,
         "vocab": spec.vocab,
         "context": spec.context,
-        "attention": attention(attn, spec),
-        "feed-forward": ffn(layer),
+        "mixers": counted(spec.mixers().map(mixer)),
+        "feed-forward": counted(spec.layers.iter().filter_map(|l| ffn(&l.ffn))),
+        "active": format!("{} parameters for a token", spec.active_parameters()),
         "rope": spec.ropes.iter().map(rope).collect::<Vec<_>>().join("; "),
         "embeddings": if spec.tied == Some(false) { "separate output matrix" } else { "tied, or as the file has it" },
         "license": license(checkpoint),
         "kv cache": format!("{} numbers a token", spec.cache_numbers()),
+        "state": format!("{state} numbers a sequence"),
         "memory": format!("{} MiB with the whole context, its cache in f16", whole >> 20),
     })
 }
@@ -78,29 +80,55 @@ fn types(checkpoint: &Checkpoint) -> String {
     counts.iter().map(|(name, n)| format!("{n} {name}")).collect::<Vec<_>>().join(", ")
 }
 
-fn attention(attn: &Attn, spec: &Spec) -> String {
+/// What layers have, and how many of them.
+fn counted(parts: impl Iterator<Item = String>) -> String {
+    let mut counts: Vec<(String, usize)> = vec![];
+    for part in parts {
+        match counts.iter_mut().find(|(known, _)| *known == part) {
+            Some((_, n)) => *n += 1,
+            None => counts.push((part, 1)),
+        }
+    }
+    counts.iter().map(|(part, n)| format!("{n} x {part}")).collect::<Vec<_>>().join("; ")
+}
+
+fn mixer(mixer: &Mixer) -> String {
+    match mixer {
+        Mixer::Attn(attn) => attention(attn),
+        Mixer::Mamba2(m) => {
+            format!("Mamba-2 of {} heads of {}, state of {}", m.n_heads, m.head_dim, m.state_dim)
+        }
+    }
+}
+
+fn attention(attn: &Attn) -> String {
     let mut text =
         format!("{} heads, {} key-value heads of {}", attn.n_heads, attn.n_kv_heads, attn.head_dim);
-    let windowed = spec.layers.iter().filter_map(|l| {
-        let Mixer::Attn(attn) = &l.mixer;
-        attn.window
-    });
-    let windows: Vec<usize> = windowed.collect();
-    if let Some(window) = windows.first() {
-        text += &format!(", window of {window} in {} layers", windows.len());
-    }
-    if attn.qk_norm {
-        text += ", normalised queries and keys";
-    }
-    if let Some(cap) = attn.softcap {
-        text += &format!(", softcap {cap}");
-    }
+    let mut add = |part: Option<String>| text += &part.map_or(String::new(), |p| format!(", {p}"));
+    add(attn.window.map(|n| format!("window of {n}")));
+    add(attn.chunk.map(|n| format!("chunks of {n}")));
+    add(attn
+        .rope
+        .is_none()
+        .then(|| if attn.alibi.is_some() { "ALiBi".into() } else { "no rotation".into() }));
+    add(attn.qk_norm.map(|_| "normalised queries and keys".into()));
+    add(attn.softcap.map(|cap| format!("softcap {cap}")));
+    add(attn.sinks.then(|| "sinks".into()));
+    add(attn.gate.then(|| "gated".into()));
+    add(attn.shares.map(|layer| format!("keys and values of layer {layer}")));
     text
 }
 
-fn ffn(layer: &Layer) -> String {
-    let Ffn::Glu { dim, act } = &layer.ffn;
-    format!("gated {act:?} of {dim}")
+fn ffn(ffn: &Ffn) -> Option<String> {
+    match ffn {
+        Ffn::None => None,
+        Ffn::Glu { dim, act } => Some(format!("gated {act:?} of {dim}")),
+        Ffn::Mlp { dim, act } => Some(format!("{act:?} of {dim}")),
+        Ffn::Moe(moe) => {
+            let shared = moe.shared.map_or(String::new(), |s| format!(" and a shared one of {}", s.dim));
+            Some(format!("{} of {} experts of {}{shared}, {:?}", moe.top_k, moe.n_experts, moe.dim, moe.act))
+        }
+    }
 }
 
 fn rope(rope: &Rope) -> String {

@@ -68,7 +68,9 @@ impl Bench {
         if needed > available {
             return Err(EngineError::CacheTooLarge { tokens, needed, available });
         }
-        self.model.allocate(CacheShape { blocks, block_size: self.block_size }).map_err(failed)
+        self.model
+            .allocate(CacheShape { blocks, block_size: self.block_size, states: sequences })
+            .map_err(failed)
     }
 
     /// Reads tokens `from..to` of sequence `sequence`, at most 512 a step; the logits of the last one are

@@ -95,7 +95,7 @@ impl Engine {
         let spec = model.spec().clone();
         let scheduler = Scheduler::new(
             BlockManager::new(shape.blocks, shape.block_size),
-            Limits { budget: config.budget, max_running: config.max_running },
+            Limits { budget: config.budget, max_running: config.max_running, reuse: !spec.recurrent() },
             Box::new(move |length| spec.rope_regime(length)),
         );
         let (commands, inbox) = mpsc::channel();
@@ -232,7 +232,7 @@ fn plan(model: &dyn Model, config: &EngineConfig) -> Result<(EngineInfo, CacheSh
         cache_tokens,
         cache_bytes: cache_tokens as u64 * per_token,
     };
-    Ok((info, CacheShape { blocks, block_size }))
+    Ok((info, CacheShape { blocks, block_size, states: config.max_running.clamp(1, config.budget.max(1)) }))
 }
 
 /// A whole answer.

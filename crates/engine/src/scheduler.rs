@@ -21,6 +21,8 @@ pub struct Limits {
     pub budget: usize,
     /// Sequences that run at once; never more than `budget`, so that each gets its row.
     pub max_running: usize,
+    /// Whether what was read before may be used again: not where layers keep a state, which cannot be cut.
+    pub reuse: bool,
 }
 
 /// What [`models::Spec::rope_regime`] says of a length.
@@ -56,7 +58,7 @@ impl Scheduler {
     /// No sequences yet.
     pub fn new(blocks: BlockManager, limits: Limits, regime: Regime) -> Self {
         let max_running = limits.max_running.clamp(1, limits.budget.max(1));
-        let limits = Limits { budget: limits.budget.max(1), max_running };
+        let limits = Limits { budget: limits.budget.max(1), max_running, ..limits };
         Self { waiting: VecDeque::new(), running: Vec::new(), blocks, limits, regime }
     }
 
@@ -158,7 +160,8 @@ impl Scheduler {
     /// Takes what the cache already holds of a sequence.
     fn look_up(&mut self, sequence: &mut Sequence) {
         let regime = (self.regime)(sequence.tokens.len());
-        sequence.table = self.blocks.find(&sequence.tokens, sequence.outputs_from(), regime);
+        let limit = if self.limits.reuse { sequence.outputs_from() } else { 0 };
+        sequence.table = self.blocks.find(&sequence.tokens, limit, regime);
         sequence.computed = sequence.table.blocks.len() * self.blocks.block_size();
     }
 

@@ -15,4 +15,5 @@ pub mod pool;
 pub mod quant;
 pub mod rope;
 mod simd;
+pub mod ssm;
 pub mod threads;

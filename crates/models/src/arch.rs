@@ -2,10 +2,17 @@
 //!
 //! Nothing outside this file asks which architecture it is running.
 
+mod granite;
+mod llama;
+mod moe;
+
+use weights::Tensor;
+
 use crate::hparams::Hparams;
+use crate::mixers::{Attn, Mixer};
 use crate::rope::Rope;
 use crate::rope_hparams::rope;
-use crate::spec::{Act, Attn, Ffn, Layer, Mixer, Norm, NormKind, Norms, Spec};
+use crate::spec::{Act, Ffn, Layer, Norm, NormKind, Norms, Spec};
 use crate::{Error, Result};
 
 /// A row of the table: what an architecture is called, and what the loader has to know of its files.
@@ -24,6 +31,8 @@ pub struct Arch {
     pub norm_less_one: bool,
     /// GGUF's files pair neighbours in the rotary embedding, so their q and k rows are permuted.
     pub gguf_interleaved: bool,
+    /// Where tensors of the Hub's files lie otherwise than GGUF's: what makes the one of the other, by GGUF name.
+    pub edit: Option<fn(&Spec, &str, Tensor) -> Result<Tensor>>,
 }
 
 /// Gemma 2 calls the norm after attention what llama calls the one before the feed-forward.
@@ -39,35 +48,28 @@ const fn row(
     title: &'static str,
     build: fn(&Hparams) -> Result<Spec>,
 ) -> Arch {
-    Arch { gguf, classes, title, build, names: &[], norm_less_one: false, gguf_interleaved: false }
+    Arch {
+        gguf,
+        classes,
+        title,
+        build,
+        names: &[],
+        norm_less_one: false,
+        gguf_interleaved: false,
+        edit: None,
+    }
 }
 
-/// Every supported architecture.
-pub const ARCHS: &[Arch] = &[
-    Arch {
-        gguf_interleaved: true,
-        ..row("llama", &["LlamaForCausalLM", "LLaMAForCausalLM"], "Llama", llama)
-    },
-    Arch { gguf_interleaved: true, ..row("mistral", &["MistralForCausalLM"], "Mistral", mistral) },
-    row("qwen2", &["Qwen2ForCausalLM"], "Qwen 2 and 2.5", qwen2),
-    row("qwen3", &["Qwen3ForCausalLM"], "Qwen 3", qwen3),
-    row("phi3", &["Phi3ForCausalLM"], "Phi-3, 3.5 and 4", phi3),
-    Arch { gguf_interleaved: true, ..row("granite", &["GraniteForCausalLM"], "Granite 3", granite) },
-    Arch {
-        names: FOUR_NORMS,
-        norm_less_one: true,
-        ..row("gemma2", &["Gemma2ForCausalLM"], "Gemma 2", gemma2)
-    },
-];
+/// Every supported architecture, family by family.
+const FAMILIES: &[&[Arch]] = &[llama::ARCHS, granite::ARCHS, moe::ARCHS];
+
+/// Every row.
+fn rows() -> impl Iterator<Item = &'static Arch> {
+    FAMILIES.iter().flat_map(|f| f.iter())
+}
 
 /// What stands in the way of architectures that people ask for: `(name or its beginning, why)`.
 const NOT_YET: &[(&str, &str)] = &[
-    ("GraniteMoeHybrid", "its Mamba-2 layers and its experts are not built yet"),
-    ("granitehybrid", "its Mamba-2 layers and its experts are not built yet"),
-    ("GraniteMoe", "its experts are not built yet"),
-    ("Mixtral", "its experts are not built yet"),
-    ("Qwen2Moe", "its experts are not built yet"),
-    ("Qwen3Moe", "its experts are not built yet"),
     ("Mamba", "its recurrent layers are not built yet"),
     ("NemotronH", "its Mamba-2 layers are not built yet"),
     ("Deepseek", "its latent attention and its experts are not built yet"),
@@ -77,12 +79,12 @@ const NOT_YET: &[(&str, &str)] = &[
 
 /// The row for a name found in `file`, by GGUF name or class name.
 pub fn find(file: &str, name: &str) -> Result<&'static Arch> {
-    let known = |a: &&Arch| a.gguf == name || a.classes.contains(&name);
-    ARCHS.iter().find(known).ok_or_else(|| Error::Architecture {
+    let known = |a: &&'static Arch| a.gguf == name || a.classes.contains(&name);
+    rows().find(known).ok_or_else(|| Error::Architecture {
         file: file.to_string(),
         name: name.to_string(),
         why: reason(name),
-        supported: ARCHS.iter().map(|a| a.title).collect::<Vec<_>>().join(", "),
+        supported: rows().map(|a| a.title).collect::<Vec<_>>().join(", "),
     })
 }
 
@@ -92,89 +94,8 @@ fn reason(name: &str) -> Option<String> {
     listed.or_else(|| multimodal.then(|| "models that take images or sound are not built yet".to_string()))
 }
 
-fn llama(h: &Hparams) -> Result<Spec> {
-    Spec::llama(h, "llama")
-}
-
-/// Llama with a window.
-fn mistral(h: &Hparams) -> Result<Spec> {
-    let mut s = Spec::llama(h, "mistral")?;
-    let window = h.opt_count("attention.sliding_window")?.filter(|&w| w > 0);
-    s.each_attn(|_, a| a.window = window);
-    Ok(s)
-}
-
-/// Llama with a window in the upper layers, if at all.
-fn qwen2(h: &Hparams) -> Result<Spec> {
-    let mut s = Spec::llama(h, "qwen2")?;
-    let window = h.opt_count("attention.sliding_window")?.filter(|&w| w > 0);
-    let used = h.opt_bool("use_sliding_window")?.unwrap_or(h.is_gguf());
-    let first = h.opt_count("max_window_layers")?.unwrap_or(28);
-    let layers = windowed_layers(h, s.layers.len(), |i| i >= first)?;
-    s.each_attn(|i, a| a.window = window.filter(|_| used && layers[i]));
-    Ok(s)
-}
-
-/// Qwen 2 with normalised queries and keys.
-fn qwen3(h: &Hparams) -> Result<Spec> {
-    let mut s = Spec { arch: "qwen3", ..qwen2(h)? };
-    s.each_attn(|_, a| a.qk_norm = true);
-    Ok(s)
-}
-
-/// Llama with fused projections (the loader splits them), a window and longrope.
-fn phi3(h: &Hparams) -> Result<Spec> {
-    let mut s = Spec::llama(h, "phi3")?;
-    let window = h.opt_count("attention.sliding_window")?.filter(|&w| w > 0);
-    s.each_attn(|_, a| a.window = window);
-    Ok(s)
-}
-
-/// Llama with four multipliers (the attention one is read by [`Spec::llama`]).
-fn granite(h: &Hparams) -> Result<Spec> {
-    let mut s = Spec::llama(h, "granite")?;
-    s.embed_scale = h.opt_f32("embedding_scale")?.unwrap_or(1.0);
-    s.logit_scale = 1.0 / h.opt_positive("logit_scale")?.unwrap_or(1.0);
-    let residual = h.opt_f32("residual_scale")?.unwrap_or(1.0);
-    s.layers.iter_mut().for_each(|l| l.residual_scale = residual);
-    Ok(s)
-}
-
-/// Llama with softcaps, four norms, every other layer windowed, GELU and scaled embeddings.
-fn gemma2(h: &Hparams) -> Result<Spec> {
-    let mut s = Spec::llama(h, "gemma2")?;
-    if h.opt_bool("use_bidirectional_attention")? == Some(true) {
-        return Err(h.bad("use_bidirectional_attention", "true", "false: only causal attention is built"));
-    }
-    s.tied = if h.is_gguf() { None } else { Some(h.opt_bool("tie_word_embeddings")?.unwrap_or(true)) };
-    s.embed_scale = (s.dim as f32).sqrt();
-    s.logit_softcap = h.opt_positive("final_logit_softcapping")?.or(Some(30.0));
-    let softcap = h.opt_positive("attn_logit_softcapping")?.or(Some(50.0));
-    let window = h.opt_count("attention.sliding_window")?.filter(|&w| w > 0);
-    let scalar = h.opt_positive("query_pre_attn_scalar")?.or(gemma2_scalar(&s)).map(|n| 1.0 / n.sqrt());
-    let layers = windowed_layers(h, s.layers.len(), |i| i % 2 == 0)?;
-    s.each_attn(|i, a| {
-        a.softcap = softcap;
-        a.window = window.filter(|_| layers[i]);
-        a.scale = scalar.unwrap_or(a.scale);
-    });
-    for layer in &mut s.layers {
-        layer.norms = Norms::BOTH;
-        let Ffn::Glu { act, .. } = &mut layer.ffn;
-        *act = activation(h, Act::GeluTanh)?;
-    }
-    Ok(s)
-}
-
-/// A GGUF does not carry `query_pre_attn_scalar`; of the published sizes only the 27B (46 layers)
-/// scales by its width per head rather than by the head's.
-fn gemma2_scalar(s: &Spec) -> Option<f32> {
-    let Mixer::Attn(a) = &s.layers[0].mixer;
-    Some(if s.layers.len() == 46 { s.dim / a.n_heads } else { a.head_dim } as f32)
-}
-
 /// Which layers have the window: as `layer_types` lists them, else as the architecture's rule says.
-fn windowed_layers(h: &Hparams, n: usize, rule: impl Fn(usize) -> bool) -> Result<Vec<bool>> {
+pub(crate) fn windowed_layers(h: &Hparams, n: usize, rule: impl Fn(usize) -> bool) -> Result<Vec<bool>> {
     let Some(types) = h.opt_strs("layer_types")? else { return Ok((0..n).map(rule).collect()) };
     if types.len() != n {
         return Err(h.bad(
@@ -192,7 +113,7 @@ fn windowed_layers(h: &Hparams, n: usize, rule: impl Fn(usize) -> bool) -> Resul
 }
 
 /// The activation that the file names, or the architecture's own.
-fn activation(h: &Hparams, default: Act) -> Result<Act> {
+pub(crate) fn activation(h: &Hparams, default: Act) -> Result<Act> {
     match h.opt_str("hidden_act")?.as_deref() {
         None => Ok(default),
         Some("silu" | "swish") => Ok(Act::Silu),
@@ -212,7 +133,7 @@ impl Spec {
         let attn = attention(h, dim)?;
         let rope = rope(h, attn.head_dim)?;
         let layer = Layer {
-            mixer: Mixer::Attn(attn),
+            mixers: vec![Mixer::Attn(attn)],
             ffn: Ffn::Glu { dim: h.dim("feed_forward_length")?, act: activation(h, Act::Silu)? },
             norms: Norms::PRE,
             parallel: false,
@@ -228,22 +149,24 @@ impl Spec {
             embed_scale: 1.0,
             logit_scale: 1.0,
             logit_softcap: None,
-            norm: Norm { kind: NormKind::Rms, eps },
+            norm: Norm { kind: NormKind::Rms, eps, affine: true },
             tied: if h.is_gguf() { None } else { Some(tied) },
             ropes: vec![rope],
+            positions: None,
+            embed_norm: false,
             layers: vec![layer; h.layers()?],
         })
     }
 
-    fn each_attn(&mut self, mut change: impl FnMut(usize, &mut Attn)) {
+    /// Changes the attention of each layer that has one, by the layer's number.
+    pub(crate) fn each_attn(&mut self, mut change: impl FnMut(usize, &mut Attn)) {
         for (i, layer) in self.layers.iter_mut().enumerate() {
-            let Mixer::Attn(attn) = &mut layer.mixer;
-            change(i, attn);
+            layer.mixers.iter_mut().filter_map(Mixer::attn_mut).for_each(|a| change(i, a));
         }
     }
 }
 
-fn attention(h: &Hparams, dim: usize) -> Result<Attn> {
+pub(crate) fn attention(h: &Hparams, dim: usize) -> Result<Attn> {
     let n_heads = h.dim("attention.head_count")?;
     let n_kv_heads = match h.opt_usize("attention.head_count_kv")? {
         Some(n) if n_heads.is_multiple_of(n) => n,
@@ -264,21 +187,12 @@ fn attention(h: &Hparams, dim: usize) -> Result<Attn> {
         return Err(h.bad("attention.value_length", "another length than the keys'", head_dim));
     }
     let scale = h.opt_positive("attention.scale")?.unwrap_or((head_dim as f32).powf(-0.5));
-    Ok(Attn {
-        n_heads,
-        n_kv_heads,
-        head_dim,
-        scale,
-        window: None,
-        softcap: None,
-        rope: Some(0),
-        qk_norm: false,
-    })
+    Ok(Attn { scale, ..Attn::new(n_heads, n_kv_heads, head_dim) })
 }
 
 /// The names that [`find`] understands, for tables: title, GGUF name, class names.
 pub fn supported() -> impl Iterator<Item = (&'static str, &'static str, &'static [&'static str])> {
-    ARCHS.iter().map(|a| (a.title, a.gguf, a.classes))
+    rows().map(|a| (a.title, a.gguf, a.classes))
 }
 
 /// Marks a rope as pairing neighbours, for files that hold permuted rows.

@@ -38,7 +38,8 @@ pub struct Span {
     /// [`crate::Spec::rope_regime`] of it changes, what the cache holds of the sequence was rotated
     /// otherwise and has to be computed again.
     pub length: usize,
-    /// State line of a recurrent layer that this sequence owns (unused by attention).
+    /// Line of state of the recurrent layers that this sequence owns, below [`CacheShape::states`]. It is
+    /// cleared where a span begins at position 0.
     pub state: u32,
 }
 
@@ -56,6 +57,8 @@ pub struct CacheShape {
     pub blocks: usize,
     /// Tokens per block.
     pub block_size: usize,
+    /// Sequences that run at once: lines of state for each recurrent layer.
+    pub states: usize,
 }
 
 /// A loaded model, ready to run: the one thing that the engine sees of this crate at run time.

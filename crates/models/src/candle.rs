@@ -5,20 +5,27 @@
 //! are and are multiplied by candle's own quantized kernels, or are widened too where an exact answer
 //! is wanted ([`CandleBackend::exact`]).
 
+use std::sync::Arc;
+
 use candle_core::quantized::{GgmlDType, QMatMul, ggml_file::qtensor_from_ggml};
 use candle_core::{D, DType as CandleType, Device, Module, Tensor as Array};
+use kernels::pool::Pool;
 use weights::{DType, Tensor};
 
-use crate::backend::{Backend, LogitShape};
+use crate::backend::{Backend, Expert, HostCode, LogitShape};
 use crate::batch::{Batch, CacheShape, Span};
+use crate::mixers::Attn;
+use crate::moe::Choice;
 use crate::rope::Rotation;
-use crate::spec::{Act, Attn, Norm, NormKind};
+use crate::spec::{Act, Norm, NormKind};
 use crate::{Error, Result};
 
 /// Candle tensors on one device.
 pub struct CandleBackend {
     device: Device,
     exact: bool,
+    /// For what is scanned in host memory.
+    pool: Arc<Pool>,
 }
 
 /// A matrix `[out, in]`, and a bias `[out]`.
@@ -38,9 +45,10 @@ pub struct NormWeights {
     norm: Norm,
     weight: Array,
     bias: Option<Array>,
+    group: usize,
 }
 
-/// Keys and values of a layer, each `[slots, n_kv_heads, head_dim]`.
+/// Keys and values of a layer, each `[slots, n_kv_heads, width of a head]`.
 pub struct Cache {
     keys: Array,
     values: Array,
@@ -70,22 +78,26 @@ impl From<candle_core::Error> for Error {
 impl CandleBackend {
     /// On the CPU.
     pub fn cpu() -> CandleBackend {
-        CandleBackend { device: Device::Cpu, exact: false }
+        CandleBackend::on(Device::Cpu, false)
     }
 
     /// On the CPU with quantized weights widened to f32, so that activations are never rounded.
     pub fn exact() -> CandleBackend {
-        CandleBackend { device: Device::Cpu, exact: true }
+        CandleBackend::on(Device::Cpu, true)
     }
 
     /// On the first CUDA device; an error where this build or machine has none.
     pub fn cuda() -> Result<CandleBackend> {
-        Ok(CandleBackend { device: Device::new_cuda(0)?, exact: false })
+        Ok(CandleBackend::on(Device::new_cuda(0)?, false))
     }
 
     /// On the first Metal device; an error where this build or machine has none.
     pub fn metal() -> Result<CandleBackend> {
-        Ok(CandleBackend { device: Device::new_metal(0)?, exact: false })
+        Ok(CandleBackend::on(Device::new_metal(0)?, false))
+    }
+
+    fn on(device: Device, exact: bool) -> CandleBackend {
+        CandleBackend { device, exact, pool: Arc::new(Pool::new(1)) }
     }
 
     fn vector(&self, values: Vec<f32>) -> Result<Array> {
@@ -105,36 +117,70 @@ impl CandleBackend {
         Ok(Array::from_vec(values, (tokens.len(), table.shape[1]), &self.device)?)
     }
 
-    fn attend_span(&self, q: &Array, span: &Span, attn: &Attn, cache: &Cache, step: &Step) -> Result<Array> {
+    fn attend_span(
+        &self,
+        q: &Array,
+        span: &Span,
+        attn: &Attn,
+        sinks: Option<&[f32]>,
+        cache: &Cache,
+        step: &Step,
+    ) -> Result<Array> {
         let first = step.batch.positions[span.start] as usize;
         let (len, end) = (span.len, first + span.len);
         // Keys before the first query's window are seen by none of the rows.
-        let start = attn.window.map_or(0, |w| (first + 1).saturating_sub(w));
+        let start = seen(attn, first, end).start;
         let slots: Vec<u32> = (start..end).map(|p| span.slot(p, cache.block_size)).collect();
         let slots = Array::new(slots, &self.device)?;
         let heads_first = |a: &Array| a.index_select(&slots, 0)?.transpose(0, 1)?.contiguous();
         let (keys, values) = (heads_first(&cache.keys)?, heads_first(&cache.values)?);
-        let group = attn.n_heads / attn.n_kv_heads;
-        let q = q.narrow(0, span.start, len)?.reshape((len, attn.n_kv_heads, group, attn.head_dim))?;
-        let q = q.permute((1, 2, 0, 3))?.reshape((attn.n_kv_heads, group * len, attn.head_dim))?;
+        let (kv, group) = (attn.n_kv_heads, attn.n_heads / attn.n_kv_heads);
+        let q = q.narrow(0, span.start, len)?.reshape((len, kv, group, attn.head_dim))?;
+        let q = q.permute((1, 2, 0, 3))?.reshape((kv, group * len, attn.head_dim))?;
         let scores = (q.matmul(&keys.t()?)? * attn.scale as f64)?;
-        let scores = capped(&scores, attn.softcap)?.reshape((attn.n_kv_heads, group, len, end - start))?;
-        let scores = scores.broadcast_add(&self.mask(first, len, start, attn.window)?)?;
-        let weights = softmax(&scores)?.reshape((attn.n_kv_heads, group * len, end - start))?;
-        let out = weights.matmul(&values)?.reshape((attn.n_kv_heads, group, len, attn.head_dim))?;
-        Ok(out.permute((2, 0, 1, 3))?.reshape((len, attn.n_heads * attn.head_dim))?)
+        let scores = capped(&scores, attn.softcap)?.reshape((kv, group, len, end - start))?;
+        let scores = scores.broadcast_add(&self.mask(first, len, start, attn)?)?;
+        let scores = self.lean(scores, first, start, attn)?;
+        let weights = softmax(&scores, self.sinks(sinks, kv, group)?)?;
+        let weights = weights.reshape((kv, group * len, end - start))?;
+        let out = weights.matmul(&values)?.reshape((kv, group, len, attn.value_dim))?;
+        Ok(out.permute((2, 0, 1, 3))?.reshape((len, attn.out_dim()))?)
     }
 
     /// `[len, keys]`: 0 where the row may look, minus infinity where not. Keys begin at `start`.
-    fn mask(&self, first: usize, len: usize, start: usize, window: Option<usize>) -> Result<Array> {
+    fn mask(&self, first: usize, len: usize, start: usize, attn: &Attn) -> Result<Array> {
         let keys = first + len - start;
         let mut mask = vec![f32::NEG_INFINITY; len * keys];
         for row in 0..len {
-            let position = first + row;
-            let from = window.map_or(0, |w| (position + 1).saturating_sub(w)).max(start);
-            mask[row * keys + from - start..=row * keys + position - start].fill(0.0);
+            let seen = seen(attn, first + row, first + len);
+            mask[row * keys + seen.start.max(start) - start..row * keys + seen.end - start].fill(0.0);
         }
         Ok(Array::from_vec(mask, (len, keys), &self.device)?)
+    }
+
+    /// ALiBi: each head's slope times how far the key lies after the query.
+    fn lean(&self, scores: Array, first: usize, start: usize, attn: &Attn) -> Result<Array> {
+        let Some(slopes) = attn.slopes() else { return Ok(scores) };
+        let (kv, group, len, keys) = scores.dims4()?;
+        let far = |row: usize| (0..keys).map(move |k| (start + k) as f32 - (first + row) as f32);
+        let far: Vec<f32> = (0..len).flat_map(far).collect();
+        let far = Array::from_vec(far, (1, 1, len, keys), &self.device)?;
+        let slopes = Array::from_vec(slopes, (kv, group, 1, 1), &self.device)?;
+        Ok((scores + slopes.broadcast_mul(&far)?)?)
+    }
+
+    /// A score for each head that takes weight and gives no value, `[n_kv_heads, group, 1, 1]`.
+    fn sinks(&self, sinks: Option<&[f32]>, kv: usize, group: usize) -> Result<Option<Array>> {
+        let array = |s: &[f32]| Array::from_vec(s.to_vec(), (kv, group, 1, 1), &self.device);
+        Ok(sinks.map(array).transpose()?)
+    }
+
+    /// `act(gate) * up`.
+    fn gated(&self, gate: &Array, up: &Array, act: Act) -> Result<Array> {
+        let Act::SwigluOai { limit } = act else { return Ok((activate(gate, act)? * up)?) };
+        let (gate, limit) = (gate.minimum(limit)?, limit as f64);
+        let sigmoid = (((&gate * -1.702)?.exp()? + 1.0)?).recip()?;
+        Ok(((gate * sigmoid)? * (up.clamp(-limit, limit)? + 1.0)?)?)
     }
 
     fn store(&self, cache: &mut Cache, k: &Array, v: &Array, slots: &[u32]) -> Result<()> {
@@ -173,19 +219,28 @@ impl Backend for CandleBackend {
         Ok(Linear { weight, bias: bias.map(|b| self.vector(b)).transpose()? })
     }
 
-    fn norm(&self, norm: Norm, weight: Vec<f32>, bias: Option<Vec<f32>>) -> Result<NormWeights> {
+    fn norm(
+        &self,
+        norm: Norm,
+        weight: Vec<f32>,
+        bias: Option<Vec<f32>>,
+        group: usize,
+    ) -> Result<NormWeights> {
         let bias = bias.map(|b| self.vector(b)).transpose()?;
-        Ok(NormWeights { norm, weight: self.vector(weight)?, bias })
+        Ok(NormWeights { norm, weight: self.vector(weight)?, bias, group })
     }
 
     fn cache(&self, attn: &Attn, shape: CacheShape) -> Result<Cache> {
-        let dims = (shape.blocks * shape.block_size, attn.n_kv_heads, attn.head_dim);
-        let room = || Array::zeros(dims, CandleType::F32, &self.device);
-        Ok(Cache { keys: room()?, values: room()?, block_size: shape.block_size })
+        let room = |width: usize| {
+            let dims = (shape.blocks * shape.block_size, attn.n_kv_heads, width);
+            Array::zeros(dims, CandleType::F32, &self.device)
+        };
+        let (keys, values) = (room(attn.head_dim)?, room(attn.value_dim)?);
+        Ok(Cache { keys, values, block_size: shape.block_size })
     }
 
     fn cache_bytes(&self, attn: &Attn) -> usize {
-        2 * attn.n_kv_heads * attn.head_dim * size_of::<f32>()
+        attn.n_kv_heads * (attn.head_dim + attn.value_dim) * size_of::<f32>()
     }
 
     fn step(&self, batch: &Batch, rotations: Vec<Rotation>) -> Result<Step> {
@@ -212,24 +267,34 @@ impl Backend for CandleBackend {
         to.iter().map(|linear| linear.apply(&x)).collect()
     }
 
+    fn normed(&self, x: &Array, norm: &NormWeights) -> Result<Array> {
+        norm.apply(x)
+    }
+
+    fn rotate(&self, x: &mut Array, head_dim: usize, rope: usize, step: &Step) -> Result<()> {
+        let (rows, width) = x.dims2()?;
+        let heads = x.reshape((rows, width / head_dim, head_dim))?;
+        *x = step.rotations[rope].apply(&heads)?.reshape((rows, width))?;
+        Ok(())
+    }
+
     fn attend(
         &self,
-        [q, k, v]: [Array; 3],
+        q: Array,
+        kv: Option<(Array, Array)>,
         attn: &Attn,
-        qk_norms: Option<&(NormWeights, NormWeights)>,
+        sinks: Option<&[f32]>,
         cache: &mut Cache,
         step: &Step,
     ) -> Result<Array> {
-        let heads = |a: Array, n: usize| a.reshape((step.batch.tokens.len(), n, attn.head_dim));
-        let (mut q, mut k) = (heads(q, attn.n_heads)?, heads(k, attn.n_kv_heads)?);
-        if let Some((q_norm, k_norm)) = qk_norms {
-            (q, k) = (q_norm.apply(&q)?, k_norm.apply(&k)?);
+        let rows = step.batch.tokens.len();
+        if let Some((k, v)) = kv {
+            let k = k.reshape((rows, attn.n_kv_heads, attn.head_dim))?;
+            let v = v.reshape((rows, attn.n_kv_heads, attn.value_dim))?;
+            self.store(cache, &k, &v, &step.batch.slots)?;
         }
-        if let Some(rope) = attn.rope {
-            (q, k) = (step.rotations[rope].apply(&q)?, step.rotations[rope].apply(&k)?);
-        }
-        self.store(cache, &k, &heads(v, attn.n_kv_heads)?, &step.batch.slots)?;
-        let spans = step.batch.spans.iter().map(|span| self.attend_span(&q, span, attn, cache, step));
+        let spans = step.batch.spans.iter();
+        let spans = spans.map(|span| self.attend_span(&q, span, attn, sinks, cache, step));
         Ok(Array::cat(&spans.collect::<Result<Vec<_>>>()?, 0)?)
     }
 
@@ -242,18 +307,52 @@ impl Backend for CandleBackend {
         act: Act,
     ) -> Result<Array> {
         let x = normed(x, norm)?;
-        Ok((activate(&gate.apply(&x)?, act)? * up.apply(&x)?)?)
+        self.gated(&gate.apply(&x)?, &up.apply(&x)?, act)
+    }
+
+    fn mlp(&self, x: &Array, norm: Option<&NormWeights>, up: &Linear, act: Act) -> Result<Array> {
+        activate(&up.apply(&normed(x, norm)?)?, act)
+    }
+
+    fn experts(&self, x: &Array, choice: &Choice, experts: &[Expert<Linear>], act: Act) -> Result<Array> {
+        let mut out = x.zeros_like()?;
+        for (number, expert) in experts.iter().enumerate() {
+            let chosen = choice.experts.iter().zip(&choice.weights).enumerate();
+            let chosen = chosen.filter(|(_, (e, _))| **e as usize == number);
+            let (rows, weights): (Vec<u32>, Vec<f32>) =
+                chosen.map(|(i, (_, w))| ((i / choice.top_k) as u32, *w)).unzip();
+            if rows.is_empty() {
+                continue;
+            }
+            let weights = Array::from_vec(weights, (rows.len(), 1), &self.device)?;
+            let rows = Array::new(rows, &self.device)?;
+            let mut read = x.index_select(&rows, 0)?;
+            if choice.weigh_input {
+                read = read.broadcast_mul(&weights)?;
+            }
+            let up = expert.up.apply(&read)?;
+            let between = match &expert.gate {
+                Some(gate) => self.gated(&gate.apply(&read)?, &up, act)?,
+                None => activate(&up, act)?,
+            };
+            let mut said = expert.down.apply(&between)?;
+            if !choice.weigh_input {
+                said = said.broadcast_mul(&weights)?;
+            }
+            out = out.index_add(&rows, &said, 0)?;
+        }
+        Ok(out)
     }
 
     fn add(
         &self,
         x: &mut Array,
         y: &Array,
-        out: &Linear,
+        out: Option<&Linear>,
         norm: Option<&NormWeights>,
         scale: f32,
     ) -> Result<()> {
-        let branch = normed(&out.apply(y)?, norm)?;
+        let branch = normed(&out.map_or_else(|| Ok(y.clone()), |out| out.apply(y))?, norm)?;
         *x = (&*x + (branch * scale as f64)?)?;
         Ok(())
     }
@@ -273,6 +372,18 @@ impl Backend for CandleBackend {
         let logits = (head.apply(&norm.apply(&x)?)? * shape.scale as f64)?;
         Ok(capped(&logits, shape.softcap)?.flatten_all()?.to_vec1()?)
     }
+
+    fn host(&self, inputs: &[&Array], width: usize, code: &mut HostCode<'_>) -> Result<Array> {
+        let rows = inputs.first().map_or(Ok(0), |x| x.dim(0))?;
+        let read = inputs.iter().map(|x| self.fetch(x)).collect::<Result<Vec<_>>>()?;
+        let mut out = vec![0.0; rows * width];
+        code(&self.pool, &read.iter().map(Vec::as_slice).collect::<Vec<_>>(), &mut out);
+        Ok(Array::from_vec(out, (rows, width), &self.device)?)
+    }
+
+    fn fetch(&self, x: &Array) -> Result<Vec<f32>> {
+        Ok(x.flatten_all()?.to_vec1()?)
+    }
 }
 
 impl Linear {
@@ -289,18 +400,23 @@ impl Linear {
 }
 
 impl NormWeights {
-    /// Over the last dimension.
+    /// Over groups of the last dimension.
     fn apply(&self, x: &Array) -> Result<Array> {
+        let dims = x.dims().to_vec();
+        let period = self.weight.dim(0)?;
+        let x = x.reshape(((), period / self.group, self.group))?;
         let x = match self.norm.kind {
-            NormKind::Rms => x.clone(),
+            NormKind::Rms => x,
             NormKind::Layer => x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?,
         };
         let spread = (x.sqr()?.mean_keepdim(D::Minus1)? + self.norm.eps as f64)?.sqrt()?;
-        let y = x.broadcast_div(&spread)?.broadcast_mul(&self.weight)?;
-        Ok(match &self.bias {
+        let x = x.broadcast_div(&spread)?.reshape(((), period))?;
+        let y = x.broadcast_mul(&self.weight)?;
+        let y = match &self.bias {
             Some(bias) => y.broadcast_add(bias)?,
             None => y,
-        })
+        };
+        Ok(y.reshape(dims)?)
     }
 }
 
@@ -338,7 +454,20 @@ fn activate(x: &Array, act: Act) -> Result<Array> {
         Act::GeluTanh => x.gelu()?,
         Act::Gelu => x.gelu_erf()?,
         Act::Relu => x.relu()?,
+        Act::Relu2 => x.relu()?.sqr()?,
+        Act::SwigluOai { .. } => {
+            let message = "this activation needs a gate".to_string();
+            return Err(Error::Backend { backend: "candle", message });
+        }
     })
+}
+
+/// Positions that the one at `at` sees, of a span that ends before `end`.
+fn seen(attn: &Attn, at: usize, end: usize) -> std::ops::Range<usize> {
+    let window = attn.window.unwrap_or(usize::MAX);
+    let start = (at + 1).saturating_sub(window);
+    let last = if attn.both_ways { at.saturating_add(window).min(end) } else { at + 1 };
+    attn.chunk.map_or(start, |c| start.max(at / c * c))..last
 }
 
 fn capped(x: &Array, cap: Option<f32>) -> Result<Array> {
@@ -348,9 +477,19 @@ fn capped(x: &Array, cap: Option<f32>) -> Result<Array> {
     })
 }
 
-fn softmax(x: &Array) -> Result<Array> {
-    let exp = x.broadcast_sub(&x.max_keepdim(D::Minus1)?)?.exp()?;
-    Ok(exp.broadcast_div(&exp.sum_keepdim(D::Minus1)?)?)
+/// Over the last dimension; a sink takes its share and is left out.
+fn softmax(x: &Array, sinks: Option<Array>) -> Result<Array> {
+    let max = x.max_keepdim(D::Minus1)?;
+    let max = match &sinks {
+        Some(s) => max.broadcast_maximum(s)?,
+        None => max,
+    };
+    let exp = x.broadcast_sub(&max)?.exp()?;
+    let mut sum = exp.sum_keepdim(D::Minus1)?;
+    if let Some(s) = sinks {
+        sum = (sum + s.broadcast_sub(&max)?.exp()?)?;
+    }
+    Ok(exp.broadcast_div(&sum)?)
 }
 
 /// The quantizations that candle multiplies by without widening.

@@ -129,7 +129,7 @@ impl Checkpoint {
 
     /// The tensors under GGUF's names. A name that no row translates stays as it is, and is refused as
     /// unread later unless it is known to be harmless.
-    pub(crate) fn named_tensors(&self) -> Tensors {
+    pub(crate) fn named_tensors(&self, spec: &Spec) -> Tensors {
         let (map, unreadable) = match &self.files {
             Files::Gguf(gguf) => (gguf.tensors.clone(), gguf.unreadable.clone()),
             Files::Folder { weights: None, .. } => Default::default(),
@@ -142,7 +142,12 @@ impl Checkpoint {
                 )
             }
         };
-        Tensors::new(self.path.display().to_string(), self.arch.gguf, map, unreadable)
+        let file = self.path.display().to_string();
+        let edit = self.arch.edit.filter(|_| self.gguf().is_none()).map(|edit| {
+            let spec = spec.clone();
+            Box::new(move |name: &str, tensor| edit(&spec, name, tensor)) as Box<crate::tensors::Edit>
+        });
+        Tensors::new(file, self.arch.gguf, map, unreadable, edit)
     }
 }
 

@@ -17,7 +17,8 @@ use weights::{DType, Field, GgufWriter, Planned, Tensor};
 
 use crate::arch::{self, Arch};
 use crate::checkpoint::Checkpoint;
-use crate::spec::{Attn, Mixer, Spec};
+use crate::mixers::{Attn, Mixer};
+use crate::spec::{Ffn, Spec};
 use crate::{Error, Result};
 
 /// The architectures whose folders can be converted: those that GGUF has names for and fixtures prove.
@@ -167,17 +168,33 @@ impl Checkpoint {
         Ok(in_order(sources))
     }
 
+    /// What keeps a model of this architecture from being written.
+    fn unwritten(&self, spec: &Spec) -> Error {
+        Error::Architecture {
+            file: self.path.display().to_string(),
+            name: spec.arch.to_string(),
+            why: Some("it runs, but writing a GGUF of it is not built; take a GGUF of the model".into()),
+            supported: WRITTEN.join(", "),
+        }
+    }
+
     /// The matrices that every decoder has are there, readable and of the right shape.
     fn check(&self, spec: &Spec) -> Result<()> {
-        let tensors = self.named_tensors();
+        if !WRITTEN.contains(&spec.arch) {
+            return Err(self.unwritten(spec));
+        }
+        let tensors = self.named_tensors(spec);
         tensors.get("token_embd.weight", &[spec.vocab, spec.dim])?;
         tensors.get("output_norm.weight", &[spec.dim])?;
         if spec.tied == Some(false) {
             tensors.get("output.weight", &[spec.vocab, spec.dim])?;
         }
         for (i, layer) in spec.layers.iter().enumerate() {
-            let Mixer::Attn(attn) = &layer.mixer;
-            let q_dim = attn.n_heads * attn.head_dim;
+            let ([Mixer::Attn(attn)], Ffn::Glu { dim: inner, .. }) = (layer.mixers.as_slice(), &layer.ffn)
+            else {
+                return Err(self.unwritten(spec));
+            };
+            let (q_dim, inner) = (attn.n_heads * attn.head_dim, *inner);
             tensors.get(&format!("blk.{i}.attn_output.weight"), &[spec.dim, q_dim])?;
             if !tensors.has(&format!("blk.{i}.attn_qkv.weight")) {
                 let kv_dim = attn.n_kv_heads * attn.head_dim;
@@ -185,7 +202,6 @@ impl Checkpoint {
                 tensors.get(&format!("blk.{i}.attn_k.weight"), &[kv_dim, spec.dim])?;
                 tensors.get(&format!("blk.{i}.attn_v.weight"), &[kv_dim, spec.dim])?;
             }
-            let crate::spec::Ffn::Glu { dim: inner, .. } = layer.ffn;
             tensors.get(&format!("blk.{i}.ffn_down.weight"), &[spec.dim, inner])?;
             let fused = !tensors.has(&format!("blk.{i}.ffn_gate.weight"));
             let rows = if fused { 2 * inner } else { inner };
@@ -195,13 +211,11 @@ impl Checkpoint {
     }
 }
 
+/// The architectures whose keys `hyper.rs` knows how to write.
+const WRITTEN: &[&str] = &["llama", "mistral", "qwen2", "qwen3", "phi3", "granite", "gemma2"];
+
 fn first_attn(spec: &Spec) -> Option<&Attn> {
-    spec.layers
-        .iter()
-        .map(|layer| match &layer.mixer {
-            Mixer::Attn(attn) => attn,
-        })
-        .next()
+    spec.mixers().find_map(Mixer::cached)
 }
 
 /// The reordering of a tensor's rows, if GGUF has it.

@@ -17,12 +17,14 @@ use kernels::pool::Pool;
 use kernels::rope::{Pairs, rope};
 use weights::{DType, Tensor};
 
-use crate::backend::{Backend, LogitShape};
+use crate::backend::{Backend, Expert, HostCode, LogitShape};
 use crate::batch::{Batch, CacheShape};
 use crate::checkpoint::Checkpoint;
 use crate::cpu_cache::Cache;
+use crate::mixers::Attn;
+use crate::moe::Choice;
 use crate::rope::Rotation;
-use crate::spec::{Act, Attn, Norm, NormKind};
+use crate::spec::{Act, Norm, NormKind};
 use crate::tensors::widen;
 use crate::{Error, Result};
 
@@ -67,6 +69,7 @@ pub struct NormWeights {
     norm: Norm,
     weight: Vec<f32>,
     bias: Option<Vec<f32>>,
+    group: usize,
 }
 
 /// A prepared batch.
@@ -123,12 +126,16 @@ impl CpuBackend {
         CpuBackend { pool, arena: Arc::default(), kv, widen: false, acts }
     }
 
-    fn rows(&self, count: usize, width: usize) -> Rows {
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    pub(crate) fn rows(&self, count: usize, width: usize) -> Rows {
         Rows { data: self.arena.take(count * width), width, arena: Arc::clone(&self.arena) }
     }
 
     /// Runs `f(index, row)` on every row.
-    fn each_row(&self, rows: &mut Rows, f: impl Fn(usize, &mut [f32]) + Sync) {
+    pub(crate) fn each_row(&self, rows: &mut Rows, f: impl Fn(usize, &mut [f32]) + Sync) {
         let width = rows.width;
         let group = GRAIN.div_ceil(width);
         self.pool.each_piece(&mut rows.data, width * group, |g, piece| {
@@ -136,12 +143,6 @@ impl CpuBackend {
                 f(g * group + i, row);
             }
         });
-    }
-
-    fn normed(&self, x: &Rows, norm: &NormWeights) -> Rows {
-        let mut out = self.rows(x.count(), x.width);
-        self.each_row(&mut out, |i, row| norm.apply(x.row(i), row));
-        out
     }
 
     /// `to` of `x`, into as many new rows.
@@ -161,24 +162,6 @@ impl CpuBackend {
         let mut jobs: Vec<Job<'_>> = pairs.map(|(w, out)| w.job(acts, &x.data, add, &mut out.data)).collect();
         linear(&self.pool, &mut jobs);
     }
-
-    /// Normalises (if asked) and rotates the heads of each row.
-    fn prepare(&self, x: &mut Rows, attn: &Attn, norm: Option<&NormWeights>, turn: Option<&Rotation>) {
-        let mut scratch = norm.map(|_| self.rows(x.count(), x.width));
-        if let (Some(norm), Some(out)) = (norm, &mut scratch) {
-            self.each_row(out, |i, row| {
-                let heads = x.row(i).chunks_exact(attn.head_dim).zip(row.chunks_exact_mut(attn.head_dim));
-                heads.for_each(|(head, out)| norm.apply(head, out));
-            });
-            std::mem::swap(&mut x.data, &mut out.data);
-        }
-        let Some(turn) = turn else { return };
-        let pairs = if turn.interleaved { Pairs::Neighbours } else { Pairs::Halves };
-        self.each_row(x, |i, row| {
-            let at = i * turn.pairs..(i + 1) * turn.pairs;
-            rope(row, attn.head_dim, &turn.cos[at.clone()], &turn.sin[at], pairs);
-        });
-    }
 }
 
 impl Rows {
@@ -186,12 +169,38 @@ impl Rows {
         self.data.len() / self.width
     }
 
-    fn row(&self, i: usize) -> &[f32] {
+    pub(crate) fn width(&self) -> usize {
+        self.width
+    }
+
+    pub(crate) fn data(&self) -> &[f32] {
+        &self.data
+    }
+
+    pub(crate) fn data_mut(&mut self) -> &mut [f32] {
+        &mut self.data
+    }
+
+    pub(crate) fn row(&self, i: usize) -> &[f32] {
         &self.data[i * self.width..(i + 1) * self.width]
     }
 }
 
 impl Linear {
+    /// Numbers of its results.
+    pub(crate) fn outputs(&self) -> usize {
+        self.packed.rows()
+    }
+
+    /// Whether it takes quantized activations.
+    pub(crate) fn is_integer(&self) -> bool {
+        self.packed.layout().is_integer()
+    }
+
+    pub(crate) fn job_of<'a>(&'a self, input: Input<'a>, out: &'a mut [f32]) -> Job<'a> {
+        Job { bias: self.bias.as_deref(), ..Job::new(&self.packed, input, out) }
+    }
+
     fn job<'a>(&'a self, acts: &'a Acts, x: &'a [f32], add: bool, out: &'a mut [f32]) -> Job<'a> {
         let input = if self.packed.layout().is_integer() { Input::Quant(acts) } else { Input::Float(x) };
         Job { bias: self.bias.as_deref(), add, ..Job::new(&self.packed, input, out) }
@@ -199,15 +208,25 @@ impl Linear {
 }
 
 impl NormWeights {
+    /// Of a whole row, group by group.
     fn apply(&self, x: &[f32], out: &mut [f32]) {
+        let groups = x.chunks_exact(self.group).zip(out.chunks_exact_mut(self.group));
+        for (i, (x, out)) in groups.enumerate() {
+            let at = i * self.group % self.weight.len();
+            let bias = self.bias.as_ref().map(|b| &b[at..at + self.group]);
+            self.apply_group(x, &self.weight[at..at + self.group], bias, out);
+        }
+    }
+
+    fn apply_group(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>, out: &mut [f32]) {
         match self.norm.kind {
             NormKind::Rms => {
-                rms_norm(x, Some(&self.weight), self.norm.eps, out);
-                if let Some(bias) = &self.bias {
+                rms_norm(x, Some(weight), self.norm.eps, out);
+                if let Some(bias) = bias {
                     out.iter_mut().zip(bias).for_each(|(o, b)| *o += b);
                 }
             }
-            NormKind::Layer => layer_norm(x, Some(&self.weight), self.bias.as_deref(), self.norm.eps, out),
+            NormKind::Layer => layer_norm(x, Some(weight), bias, self.norm.eps, out),
         }
     }
 }
@@ -234,8 +253,14 @@ impl Backend for CpuBackend {
         Ok(Linear { packed, bias })
     }
 
-    fn norm(&self, norm: Norm, weight: Vec<f32>, bias: Option<Vec<f32>>) -> Result<NormWeights> {
-        Ok(NormWeights { norm, weight, bias })
+    fn norm(
+        &self,
+        norm: Norm,
+        weight: Vec<f32>,
+        bias: Option<Vec<f32>>,
+        group: usize,
+    ) -> Result<NormWeights> {
+        Ok(NormWeights { norm, weight, bias, group })
     }
 
     fn cache(&self, attn: &Attn, shape: CacheShape) -> Result<Cache> {
@@ -263,25 +288,41 @@ impl Backend for CpuBackend {
 
     fn project(&self, x: &Rows, norm: Option<&NormWeights>, to: &[&Linear]) -> Result<Vec<Rows>> {
         Ok(match norm {
-            Some(norm) => self.multiply(&self.normed(x, norm), to),
+            Some(norm) => self.multiply(&self.normed(x, norm)?, to),
             None => self.multiply(x, to),
         })
     }
 
+    fn normed(&self, x: &Rows, norm: &NormWeights) -> Result<Rows> {
+        let mut out = self.rows(x.count(), x.width);
+        self.each_row(&mut out, |i, row| norm.apply(x.row(i), row));
+        Ok(out)
+    }
+
+    fn rotate(&self, x: &mut Rows, head_dim: usize, rope_index: usize, step: &Step) -> Result<()> {
+        let turn = &step.rotations[rope_index];
+        let pairs = if turn.interleaved { Pairs::Neighbours } else { Pairs::Halves };
+        self.each_row(x, |i, row| {
+            let at = i * turn.pairs..(i + 1) * turn.pairs;
+            rope(row, head_dim, &turn.cos[at.clone()], &turn.sin[at], pairs);
+        });
+        Ok(())
+    }
+
     fn attend(
         &self,
-        [mut q, mut k, v]: [Rows; 3],
+        q: Rows,
+        kv: Option<(Rows, Rows)>,
         attn: &Attn,
-        qk_norms: Option<&(NormWeights, NormWeights)>,
+        sinks: Option<&[f32]>,
         cache: &mut Cache,
         step: &Step,
     ) -> Result<Rows> {
-        let turn = attn.rope.map(|r| &step.rotations[r]);
-        self.prepare(&mut q, attn, qk_norms.map(|n| &n.0), turn);
-        self.prepare(&mut k, attn, qk_norms.map(|n| &n.1), turn);
-        cache.store(&self.pool, &step.batch.slots, &k.data, &v.data);
-        let mut out = self.rows(q.count(), q.width);
-        cache.attend(&self.pool, attn, &step.batch, &q.data, &mut out.data);
+        if let Some((k, v)) = kv {
+            cache.store(&self.pool, &step.batch.slots, &k.data, &v.data);
+        }
+        let mut out = self.rows(q.count(), attn.out_dim());
+        cache.attend(&self.pool, attn, sinks, &step.batch, &q.data, &mut out.data);
         Ok(out)
     }
 
@@ -295,26 +336,42 @@ impl Backend for CpuBackend {
     ) -> Result<Rows> {
         let mut parts = self.project(x, norm, &[gate, up])?;
         let (Some(up), Some(mut gate)) = (parts.pop(), parts.pop()) else { return Err(lost_parts()) };
-        self.each_row(&mut gate, |i, row| activation::glu(kernel_act(act), row, up.row(i)));
+        self.each_row(&mut gate, |i, row| glu_row(act, row, up.row(i)));
         Ok(gate)
+    }
+
+    fn mlp(&self, x: &Rows, norm: Option<&NormWeights>, up: &Linear, act: Act) -> Result<Rows> {
+        let mut up = self.project(x, norm, &[up])?.pop().ok_or_else(lost_parts)?;
+        self.each_row(&mut up, |_, row| act_row(act, row));
+        Ok(up)
+    }
+
+    fn experts(&self, x: &Rows, choice: &Choice, experts: &[Expert<Linear>], act: Act) -> Result<Rows> {
+        let rows = self.rows(x.count(), x.width);
+        Ok(self.mixture(x, choice, experts, act, rows))
     }
 
     fn add(
         &self,
         x: &mut Rows,
         y: &Rows,
-        out: &Linear,
+        out: Option<&Linear>,
         norm: Option<&NormWeights>,
         scale: f32,
     ) -> Result<()> {
-        if norm.is_none() && scale == 1.0 {
-            self.multiply_into(y, &[out], &mut [x], true);
-            return Ok(());
+        let mut made = None;
+        match out {
+            Some(out) if norm.is_none() && scale == 1.0 => {
+                self.multiply_into(y, &[out], &mut [x], true);
+                return Ok(());
+            }
+            Some(out) => made = Some(self.multiply(y, &[out]).pop().ok_or_else(lost_parts)?),
+            None => {}
         }
-        let mut branch = self.multiply(y, &[out]).pop().ok_or_else(lost_parts)?;
         if let Some(norm) = norm {
-            branch = self.normed(&branch, norm);
+            made = Some(self.normed(made.as_ref().unwrap_or(y), norm)?);
         }
+        let branch = made.as_ref().unwrap_or(y);
         self.each_row(x, |i, row| row.iter_mut().zip(branch.row(i)).for_each(|(x, b)| *x += scale * b));
         Ok(())
     }
@@ -341,14 +398,44 @@ impl Backend for CpuBackend {
         }
         Ok(std::mem::take(&mut logits.data))
     }
+
+    fn host(&self, inputs: &[&Rows], width: usize, code: &mut HostCode<'_>) -> Result<Rows> {
+        let mut out = self.rows(inputs.first().map_or(0, |x| x.count()), width);
+        out.data.fill(0.0);
+        let slices: Vec<&[f32]> = inputs.iter().map(|x| x.data.as_slice()).collect();
+        code(&self.pool, &slices, &mut out.data);
+        Ok(out)
+    }
+
+    fn fetch(&self, x: &Rows) -> Result<Vec<f32>> {
+        Ok(x.data.clone())
+    }
 }
 
-fn kernel_act(act: Act) -> KernelAct {
+/// `gate = act(gate) * up`.
+pub(crate) fn glu_row(act: Act, gate: &mut [f32], up: &[f32]) {
+    match kernel_act(act) {
+        Some(act) => activation::glu(act, gate, up),
+        None => gate.iter_mut().zip(up).for_each(|(g, u)| *g = act.glu(*g, *u)),
+    }
+}
+
+/// `x = act(x)`.
+pub(crate) fn act_row(act: Act, x: &mut [f32]) {
+    match kernel_act(act) {
+        Some(act) => activation::activate(act, x),
+        None => x.iter_mut().for_each(|x| *x = act.glu(*x, 1.0)),
+    }
+}
+
+/// Those that have a kernel.
+fn kernel_act(act: Act) -> Option<KernelAct> {
     match act {
-        Act::Silu => KernelAct::Silu,
-        Act::GeluTanh => KernelAct::GeluTanh,
-        Act::Gelu => KernelAct::Gelu,
-        Act::Relu => KernelAct::Relu,
+        Act::Silu => Some(KernelAct::Silu),
+        Act::GeluTanh => Some(KernelAct::GeluTanh),
+        Act::Gelu => Some(KernelAct::Gelu),
+        Act::Relu => Some(KernelAct::Relu),
+        Act::Relu2 | Act::SwigluOai { .. } => None,
     }
 }
 

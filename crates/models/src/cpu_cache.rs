@@ -4,7 +4,7 @@ use kernels::attention::{self, AttnParams, KvLayer, KvType, POSITIONS};
 use kernels::pool::Pool;
 
 use crate::batch::{Batch, CacheShape, Span};
-use crate::spec::Attn;
+use crate::mixers::Attn;
 use crate::{Error, Result};
 
 /// Keys and values of one layer.
@@ -17,12 +17,12 @@ impl Cache {
             let message = format!("blocks of {} tokens, the kernels have {POSITIONS}", shape.block_size);
             return Err(Error::Backend { backend: "cpu", message });
         }
-        Ok(Cache(KvLayer::new(kind, shape.blocks, attn.n_kv_heads, attn.head_dim, attn.head_dim)))
+        Ok(Cache(KvLayer::new(kind, shape.blocks, attn.n_kv_heads, attn.head_dim, attn.value_dim)))
     }
 
     /// Bytes that a token takes.
     pub fn bytes_per_token(attn: &Attn, kind: KvType) -> usize {
-        KvLayer::new(kind, 1, attn.n_kv_heads, attn.head_dim, attn.head_dim).bytes() / POSITIONS
+        KvLayer::new(kind, 1, attn.n_kv_heads, attn.head_dim, attn.value_dim).bytes() / POSITIONS
     }
 
     /// Puts row `i` of `k` and `v` into slot `slots[i]`.
@@ -31,10 +31,23 @@ impl Cache {
     }
 
     /// `out[row, head]` is what each head of `q`'s rows sees.
-    pub fn attend(&self, pool: &Pool, attn: &Attn, batch: &Batch, q: &[f32], out: &mut [f32]) {
+    pub fn attend(
+        &self,
+        pool: &Pool,
+        attn: &Attn,
+        sinks: Option<&[f32]>,
+        batch: &Batch,
+        q: &[f32],
+        out: &mut [f32],
+    ) {
+        let slopes = attn.slopes();
         let params = AttnParams {
             softcap: attn.softcap.unwrap_or(0.0),
             window: attn.window,
+            chunk: attn.chunk,
+            both_ways: attn.both_ways,
+            slopes: slopes.as_deref(),
+            sinks,
             ..AttnParams::new(attn.n_heads, attn.scale)
         };
         let spans: Vec<_> = batch.spans.iter().filter(|s| s.len > 0).map(|s| view(batch, s)).collect();

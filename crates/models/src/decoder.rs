@@ -3,25 +3,30 @@
 //! `load.rs` fills it; the engine calls [`Model::forward`] once a step.
 
 use crate::Result;
-use crate::backend::{Backend, LogitShape};
+use crate::backend::{Backend, Expert, LogitShape};
 use crate::batch::{Batch, CacheShape, Model};
-use crate::spec::{Ffn, Layer, Mixer, Spec};
+use crate::mixers::{Branch, Memory, Mixer, MixerWeights, Reading, attn};
+use crate::moe::Moe;
+use crate::spec::{Act, Ffn, Layer, Spec};
 
 /// A spec with its weights on a backend.
 pub struct Decoder<B: Backend> {
     pub(crate) spec: Spec,
     pub(crate) backend: B,
     pub(crate) embed: B::Linear,
+    pub(crate) positions: Option<B::Linear>,
+    pub(crate) embed_norm: Option<B::Norm>,
     pub(crate) layers: Vec<LayerWeights<B>>,
     pub(crate) norm: B::Norm,
     /// `None` where the embedding serves as output matrix.
     pub(crate) head: Option<B::Linear>,
-    pub(crate) caches: Vec<B::Cache>,
+    /// For each layer, what each of its mixers remembers.
+    pub(crate) memories: Vec<Vec<Memory<B>>>,
 }
 
 /// The weights of one layer.
 pub(crate) struct LayerWeights<B: Backend> {
-    pub attn: AttnWeights<B>,
+    pub mixers: Vec<MixerWeights<B>>,
     pub ffn: FfnWeights<B>,
     pub before_mixer: Option<B::Norm>,
     pub after_mixer: Option<B::Norm>,
@@ -29,54 +34,149 @@ pub(crate) struct LayerWeights<B: Backend> {
     pub after_ffn: Option<B::Norm>,
 }
 
-pub(crate) struct AttnWeights<B: Backend> {
-    pub q: B::Linear,
-    pub k: B::Linear,
-    pub v: B::Linear,
-    pub o: B::Linear,
-    pub qk_norms: Option<(B::Norm, B::Norm)>,
+pub(crate) enum FfnWeights<B: Backend> {
+    None,
+    Glu { gate: B::Linear, up: B::Linear, down: B::Linear },
+    Mlp { up: B::Linear, down: B::Linear },
+    Moe(Box<MoeWeights<B>>),
 }
 
-pub(crate) struct FfnWeights<B: Backend> {
-    pub gate: B::Linear,
-    pub up: B::Linear,
-    pub down: B::Linear,
+pub(crate) struct MoeWeights<B: Backend> {
+    pub router: B::Linear,
+    /// See [`crate::moe::Routing::bias`].
+    pub bias: Option<Vec<f32>>,
+    pub experts: Vec<Expert<B::Linear>>,
+    pub shared: Option<SharedWeights<B>>,
+}
+
+pub(crate) struct SharedWeights<B: Backend> {
+    pub expert: Expert<B::Linear>,
+    pub gate: Option<B::Linear>,
 }
 
 impl<B: Backend> Decoder<B> {
-    fn layer(&mut self, index: usize, x: &mut B::Rows, step: &B::Step) -> Result<()> {
+    fn layer(&mut self, index: usize, x: &mut B::Rows, batch: &Batch, step: &B::Step) -> Result<()> {
         let (backend, weights) = (&self.backend, &self.layers[index]);
-        let Layer { mixer, ffn, parallel, residual_scale, .. } = &self.spec.layers[index];
-        let mixed = mix(backend, weights, mixer, x, &mut self.caches[index], step)?;
-        // In a parallel layer both branches read the stream before either adds to it.
-        let early = if *parallel { Some(feed(backend, weights, ffn, x)?) } else { None };
-        backend.add(x, &mixed, &weights.attn.o, weights.after_mixer.as_ref(), *residual_scale)?;
-        let fed = match early {
-            Some(rows) => rows,
-            None => feed(backend, weights, ffn, x)?,
+        let layer = &self.spec.layers[index];
+        let read = |x: &B::Rows, memories: &mut [Vec<Memory<B>>]| {
+            let from = Reading { backend, x, norm: weights.before_mixer.as_ref(), batch, step };
+            let mixers = layer.mixers.iter().zip(&weights.mixers).enumerate();
+            let mix = mixers.map(|(i, (mixer, w))| mix(mixer, w, &from, memories, (index, i)));
+            mix.collect::<Result<Vec<_>>>()
         };
-        backend.add(x, &fed, &weights.ffn.down, weights.after_ffn.as_ref(), *residual_scale)
+        let mixed = read(x, &mut self.memories)?;
+        // In a parallel layer both branches read the stream before either adds to it.
+        let early = if layer.parallel {
+            let norm = weights.before_ffn.as_ref().or(weights.before_mixer.as_ref());
+            Some(feed(backend, weights, layer, norm, x)?)
+        } else {
+            None
+        };
+        for (mixer, branch) in layer.mixers.iter().zip(mixed) {
+            let scale = layer.residual_scale * mixer.out_scale();
+            backend.add(x, &branch.rows, branch.out, weights.after_mixer.as_ref(), scale)?;
+        }
+        let fed = match early {
+            Some(branch) => branch,
+            None => feed(backend, weights, layer, weights.before_ffn.as_ref(), x)?,
+        };
+        let Some(fed) = fed else { return Ok(()) };
+        backend.add(x, &fed.rows, fed.out, weights.after_ffn.as_ref(), layer.residual_scale)
+    }
+
+    fn embedded(&self, batch: &Batch) -> Result<B::Rows> {
+        let mut x = self.backend.embed(&self.embed, &batch.tokens, self.spec.embed_scale)?;
+        if let (Some(table), Some(at)) = (&self.positions, self.spec.positions) {
+            let last = at.rows.saturating_sub(1) as u32;
+            let rows: Vec<u32> = batch.positions.iter().map(|p| (p + at.offset as u32).min(last)).collect();
+            let learned = self.backend.embed(table, &rows, 1.0)?;
+            self.backend.add(&mut x, &learned, None, None, 1.0)?;
+        }
+        match &self.embed_norm {
+            Some(norm) => self.backend.normed(&x, norm),
+            None => Ok(x),
+        }
     }
 }
 
-fn mix<B: Backend>(
-    backend: &B,
-    weights: &LayerWeights<B>,
+/// Runs mixer number `at.1` of layer `at.0`.
+fn mix<'w, B: Backend>(
     mixer: &Mixer,
-    x: &B::Rows,
-    cache: &mut B::Cache,
-    step: &B::Step,
-) -> Result<B::Rows> {
-    let (Mixer::Attn(attn), w) = (mixer, &weights.attn);
-    let rows = backend.project(x, weights.before_mixer.as_ref(), &[&w.q, &w.k, &w.v])?;
-    let mut rows = rows.into_iter();
-    let qkv = [(); 3].map(|()| rows.next().expect("project gives one result for each matrix"));
-    backend.attend(qkv, attn, w.qk_norms.as_ref(), cache, step)
+    weights: &'w MixerWeights<B>,
+    from: &Reading<'_, B>,
+    memories: &mut [Vec<Memory<B>>],
+    at: (usize, usize),
+) -> Result<Branch<'w, B>> {
+    match (mixer, weights) {
+        (Mixer::Attn(a), MixerWeights::Attn(w)) => {
+            let layer = a.shares.unwrap_or(at.0);
+            a.run(w, from, &mut memories[layer][at.1])
+        }
+        (Mixer::Mamba2(m), MixerWeights::Mamba2(w)) => m.run(w, from, &mut memories[at.0][at.1]),
+        _ => Err(attn::lost()),
+    }
 }
 
-fn feed<B: Backend>(backend: &B, weights: &LayerWeights<B>, ffn: &Ffn, x: &B::Rows) -> Result<B::Rows> {
-    let (Ffn::Glu { act, .. }, w) = (ffn, &weights.ffn);
-    backend.glu(x, weights.before_ffn.as_ref(), &w.gate, &w.up, *act)
+/// What the feed-forward of a layer says, if it has one.
+fn feed<'w, B: Backend>(
+    backend: &B,
+    weights: &'w LayerWeights<B>,
+    layer: &Layer,
+    norm: Option<&B::Norm>,
+    x: &B::Rows,
+) -> Result<Option<Branch<'w, B>>> {
+    Ok(Some(match (&layer.ffn, &weights.ffn) {
+        (Ffn::Glu { act, .. }, FfnWeights::Glu { gate, up, down }) => {
+            Branch { rows: backend.glu(x, norm, gate, up, *act)?, out: Some(down) }
+        }
+        (Ffn::Mlp { act, .. }, FfnWeights::Mlp { up, down }) => {
+            Branch { rows: backend.mlp(x, norm, up, *act)?, out: Some(down) }
+        }
+        (Ffn::Moe(moe), FfnWeights::Moe(w)) => {
+            let normed = norm.map(|n| backend.normed(x, n)).transpose()?;
+            Branch { rows: mixture(backend, moe, w, normed.as_ref().unwrap_or(x))?, out: None }
+        }
+        _ => return Ok(None),
+    }))
+}
+
+/// The experts' part and the shared one's.
+fn mixture<B: Backend>(backend: &B, moe: &Moe, w: &MoeWeights<B>, x: &B::Rows) -> Result<B::Rows> {
+    let logits = backend.project(x, None, &[&w.router])?.pop().ok_or_else(attn::lost)?;
+    let choice = moe.choose(&backend.fetch(&logits)?, w.bias.as_deref());
+    let mut out = backend.experts(x, &choice, &w.experts, moe.act)?;
+    if let Some(shared) = &w.shared {
+        let rows = one_expert(backend, &shared.expert, moe.act, x)?;
+        let rows = match &shared.gate {
+            Some(gate) => gated(backend, rows, moe.shared.map_or(0, |s| s.dim), gate, x)?,
+            None => rows,
+        };
+        backend.add(&mut out, &rows, Some(&shared.expert.down), None, 1.0)?;
+    }
+    Ok(out)
+}
+
+fn one_expert<B: Backend>(backend: &B, e: &Expert<B::Linear>, act: Act, x: &B::Rows) -> Result<B::Rows> {
+    match &e.gate {
+        Some(gate) => backend.glu(x, None, gate, &e.up, act),
+        None => backend.mlp(x, None, &e.up, act),
+    }
+}
+
+/// `rows`, `[n, width]`, times the sigmoid of the one number that `gate` makes of each of `x`.
+fn gated<B: Backend>(
+    backend: &B,
+    rows: B::Rows,
+    width: usize,
+    gate: &B::Linear,
+    x: &B::Rows,
+) -> Result<B::Rows> {
+    let gates = backend.project(x, None, &[gate])?.pop().ok_or_else(attn::lost)?;
+    backend.host(&[&rows, &gates], width, &mut |_, rows, out| {
+        for ((out, row), g) in out.chunks_exact_mut(width).zip(rows[0].chunks_exact(width)).zip(rows[1]) {
+            out.iter_mut().zip(row).for_each(|(o, x)| *o = x / (1.0 + (-g).exp()));
+        }
+    })
 }
 
 impl<B: Backend> Model for Decoder<B> {
@@ -85,18 +185,14 @@ impl<B: Backend> Model for Decoder<B> {
     }
 
     fn cache_bytes_per_token(&self) -> usize {
-        let bytes = |l: &Layer| {
-            let Mixer::Attn(attn) = &l.mixer;
-            self.backend.cache_bytes(attn)
-        };
-        self.spec.layers.iter().map(bytes).sum()
+        self.spec.mixers().filter_map(Mixer::cached).map(|a| self.backend.cache_bytes(a)).sum()
     }
 
     fn allocate(&mut self, shape: CacheShape) -> Result<()> {
-        self.caches.clear();
+        self.memories.clear();
         for layer in &self.spec.layers {
-            let Mixer::Attn(attn) = &layer.mixer;
-            self.caches.push(self.backend.cache(attn, shape)?);
+            let memories = layer.mixers.iter().map(|m| m.memory(&self.backend, shape));
+            self.memories.push(memories.collect::<Result<_>>()?);
         }
         Ok(())
     }
@@ -104,9 +200,9 @@ impl<B: Backend> Model for Decoder<B> {
     fn forward(&mut self, batch: &Batch) -> Result<Vec<f32>> {
         let rotations = self.spec.ropes.iter().map(|r| r.rotation(batch)).collect();
         let step = self.backend.step(batch, rotations)?;
-        let mut x = self.backend.embed(&self.embed, &batch.tokens, self.spec.embed_scale)?;
+        let mut x = self.embedded(batch)?;
         for index in 0..self.layers.len() {
-            self.layer(index, &mut x, &step)?;
+            self.layer(index, &mut x, batch, &step)?;
         }
         let head = self.head.as_ref().unwrap_or(&self.embed);
         let shape = LogitShape { scale: self.spec.logit_scale, softcap: self.spec.logit_softcap };

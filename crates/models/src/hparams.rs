@@ -150,6 +150,43 @@ impl Hparams {
         self.opt_positive(key)?.ok_or_else(|| self.missing(key, "a number over 0"))
     }
 
+    /// A whole number of at least one, if present as a number: some files write a word for "work it out".
+    pub fn opt_number(&self, key: &str) -> Result<Option<usize>> {
+        match self.value(key) {
+            Some((_, Value::String(_))) => Ok(None),
+            _ => self.opt_usize(key),
+        }
+    }
+
+    /// A least and a greatest number, if present; null or `Infinity` stand for no bound.
+    pub fn opt_range(&self, key: &str) -> Result<Option<(f32, f32)>> {
+        let end = |v: Option<&Value>, open: f32| match v? {
+            Value::Null | Value::String(_) => Some(open),
+            other => other.as_f64().map(|f| f as f32),
+        };
+        self.parsed(key, "a list of two numbers", |v| {
+            let list = v.as_array().filter(|l| l.len() == 2)?;
+            let (low, high) = (end(list.first(), 0.0)?, end(list.get(1), f32::INFINITY)?);
+            (low <= high).then_some((low, high))
+        })
+    }
+
+    /// A list of whole numbers, if present.
+    pub fn opt_counts(&self, key: &str) -> Result<Option<Vec<usize>>> {
+        self.parsed(key, "a list of whole numbers", |v| v.as_array()?.iter().map(whole).collect())
+    }
+
+    /// A whole number for each of `n` layers; one number stands for all.
+    pub fn counts(&self, key: &str, n: usize) -> Result<Vec<usize>> {
+        let each = |v: &Value| match v {
+            Value::Array(list) if list.len() == n => list.iter().map(whole).collect(),
+            Value::Array(_) => None,
+            one => whole(one).map(|count| vec![count; n]),
+        };
+        let expected = format!("a whole number, or one for each of {n} layers");
+        self.parsed(key, &expected, each)?.ok_or_else(|| self.missing(key, &expected))
+    }
+
     /// A truth value, if present.
     pub fn opt_bool(&self, key: &str) -> Result<Option<bool>> {
         self.parsed(key, "true or false", Value::as_bool)

@@ -4,6 +4,8 @@
 //! `arch.rs` builds it from hyperparameters, `load.rs` fetches the tensors it calls for, `decoder.rs`
 //! runs it.
 
+use crate::mixers::Mixer;
+use crate::moe::Moe;
 use crate::rope::Rope;
 
 /// A whole decoder.
@@ -30,8 +32,21 @@ pub struct Spec {
     pub tied: Option<bool>,
     /// The distinct rotary embeddings; layers name theirs by index.
     pub ropes: Vec<Rope>,
+    /// A learned vector for each position is added to the embedding.
+    pub positions: Option<Positions>,
+    /// The embedding is normalised before the first layer (`token_embd_norm`).
+    pub embed_norm: bool,
     /// The layers, first to last.
     pub layers: Vec<Layer>,
+}
+
+/// A table of learned position embeddings (`position_embd`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Positions {
+    /// Its rows.
+    pub rows: usize,
+    /// The row of position 0.
+    pub offset: usize,
 }
 
 /// A normalisation without its weights.
@@ -41,6 +56,8 @@ pub struct Norm {
     pub kind: NormKind,
     /// Added to the variance.
     pub eps: f32,
+    /// Whether it has weights (and may have a bias).
+    pub affine: bool,
 }
 
 /// Which normalisation.
@@ -55,13 +72,15 @@ pub enum NormKind {
 /// One layer: a mixer over positions and a feed-forward, each inside the residual stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layer {
-    /// What mixes positions.
-    pub mixer: Mixer,
+    /// What mixes positions: one mixer as a rule, none in a layer that is only a feed-forward, several that
+    /// read the same input side by side (Falcon-H1).
+    pub mixers: Vec<Mixer>,
     /// What each position does alone.
     pub ffn: Ffn,
     /// Which norms stand where.
     pub norms: Norms,
-    /// Both branches read the same input (GPT-J style) rather than one after the other.
+    /// Both branches read the same stream (GPT-J style) rather than one after the other. Without a norm of
+    /// its own (`before_ffn`) the feed-forward reads what the mixer reads.
     pub parallel: bool,
     /// Factor on what each branch adds to the stream.
     pub residual_scale: f32,
@@ -89,37 +108,11 @@ impl Norms {
         Norms { before_mixer: true, after_mixer: true, before_ffn: true, after_ffn: true };
 }
 
-/// What mixes positions.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Mixer {
-    /// Softmax attention.
-    Attn(Attn),
-}
-
-/// Grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245).
-#[derive(Clone, Debug, PartialEq)]
-pub struct Attn {
-    /// Query heads.
-    pub n_heads: usize,
-    /// Key and value heads; divides `n_heads`.
-    pub n_kv_heads: usize,
-    /// Width of a head.
-    pub head_dim: usize,
-    /// Factor on the scores.
-    pub scale: f32,
-    /// A position sees itself and the `window - 1` before it.
-    pub window: Option<usize>,
-    /// `cap * tanh(scores / cap)` before the softmax.
-    pub softcap: Option<f32>,
-    /// Index into [`Spec::ropes`]; `None` is no rotation.
-    pub rope: Option<usize>,
-    /// Whether queries and keys are normalised per head before they are rotated.
-    pub qk_norm: bool,
-}
-
 /// What each position does alone.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ffn {
+    /// Nothing.
+    None,
     /// `down(act(gate(x)) * up(x))` (Shazeer 2020, arXiv:2002.05202).
     Glu {
         /// Width between.
@@ -127,10 +120,19 @@ pub enum Ffn {
         /// The gate's activation.
         act: Act,
     },
+    /// `down(act(up(x)))`.
+    Mlp {
+        /// Width between.
+        dim: usize,
+        /// The activation.
+        act: Act,
+    },
+    /// A mixture of experts.
+    Moe(Box<Moe>),
 }
 
 /// An activation function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Act {
     /// `x * sigmoid(x)`.
     Silu,
@@ -140,6 +142,51 @@ pub enum Act {
     Gelu,
     /// `max(x, 0)`.
     Relu,
+    /// `max(x, 0)^2` (So et al. 2021, arXiv:2109.08668).
+    Relu2,
+    /// gpt-oss: the gate is held below `limit` and the other half within it;
+    /// `gate * sigmoid(1.702 gate) * (up + 1)`.
+    SwigluOai {
+        /// The bound.
+        limit: f32,
+    },
+}
+
+impl Ffn {
+    /// The same with another activation.
+    pub fn with_act(&self, new: Act) -> Ffn {
+        let mut ffn = self.clone();
+        match &mut ffn {
+            Ffn::None => {}
+            Ffn::Glu { act, .. } | Ffn::Mlp { act, .. } => *act = new,
+            Ffn::Moe(moe) => moe.act = new,
+        }
+        ffn
+    }
+}
+
+impl Act {
+    /// `act(gate) * up` of one pair, for activations that no kernel has.
+    pub(crate) fn glu(self, gate: f32, up: f32) -> f32 {
+        let sigmoid = |x: f32| 1.0 / (1.0 + (-x).exp());
+        match self {
+            Act::Silu => gate * sigmoid(gate) * up,
+            Act::Relu => gate.max(0.0) * up,
+            Act::Relu2 => gate.max(0.0) * gate.max(0.0) * up,
+            Act::SwigluOai { limit } => {
+                let (gate, up) = (gate.min(limit), up.clamp(-limit, limit));
+                gate * sigmoid(1.702 * gate) * (up + 1.0)
+            }
+            Act::GeluTanh => {
+                0.5 * gate * (1.0 + (0.797_884_6 * (gate + 0.044715 * gate.powi(3))).tanh()) * up
+            }
+            Act::Gelu => {
+                let mut x = [gate];
+                kernels::activation::activate(kernels::activation::Act::Gelu, &mut x);
+                x[0] * up
+            }
+        }
+    }
 }
 
 impl Spec {
@@ -149,31 +196,51 @@ impl Spec {
         self.ropes.iter().fold(0, |regime, rope| regime.max(rope.regime(length)))
     }
 
+    /// Whether some layer keeps a state instead of keys and values: what a prompt left there cannot be cut
+    /// at a block's end and used again.
+    pub fn recurrent(&self) -> bool {
+        self.mixers().any(|m| m.state() > 0)
+    }
+
+    /// Every mixer of every layer.
+    pub fn mixers(&self) -> impl Iterator<Item = &Mixer> {
+        self.layers.iter().flat_map(|l| &l.mixers)
+    }
+
     /// Numbers that the keys and values of one token are, over all layers.
     pub fn cache_numbers(&self) -> usize {
-        let numbers = |l: &Layer| {
-            let Mixer::Attn(attn) = &l.mixer;
-            2 * attn.n_kv_heads * attn.head_dim
-        };
-        self.layers.iter().map(numbers).sum()
+        self.mixers().filter_map(Mixer::cached).map(|a| a.n_kv_heads * (a.head_dim + a.value_dim)).sum()
     }
 
     /// Number of parameters that the spec calls for, biases not counted.
     pub fn parameters(&self) -> u64 {
         let head = if self.tied == Some(false) { 2 } else { 1 };
         let layers: u64 = self.layers.iter().map(|l| l.parameters(self.dim)).sum();
-        (head * self.vocab * self.dim + self.dim) as u64 + layers
+        let positions = self.positions.map_or(0, |p| p.rows * self.dim);
+        (head * self.vocab * self.dim + self.dim + positions) as u64 + layers
+    }
+
+    /// Of [`Spec::parameters`], those that one token is multiplied by: of the experts, the chosen.
+    pub fn active_parameters(&self) -> u64 {
+        let idle = |l: &Layer| match &l.ffn {
+            Ffn::Moe(moe) => ((moe.n_experts - moe.top_k) * moe.expert_parameters(self.dim)) as u64,
+            _ => 0,
+        };
+        self.parameters() - self.layers.iter().map(idle).sum::<u64>()
     }
 }
 
 impl Layer {
     fn parameters(&self, dim: usize) -> u64 {
-        let Mixer::Attn(a) = &self.mixer;
-        let mixer = dim * a.head_dim * (2 * a.n_heads + 2 * a.n_kv_heads)
-            + if a.qk_norm { 2 * a.head_dim } else { 0 };
-        let Ffn::Glu { dim: inner, .. } = &self.ffn;
+        let mixers: u64 = self.mixers.iter().map(|m| m.parameters(dim)).sum();
+        let ffn = match &self.ffn {
+            Ffn::None => 0,
+            Ffn::Glu { dim: inner, .. } => 3 * dim * inner,
+            Ffn::Mlp { dim: inner, .. } => 2 * dim * inner,
+            Ffn::Moe(moe) => moe.parameters(dim),
+        };
         let n = &self.norms;
         let norms = [n.before_mixer, n.after_mixer, n.before_ffn, n.after_ffn].iter().filter(|&&x| x).count();
-        (mixer + 3 * dim * inner + norms * dim) as u64
+        mixers + (ffn + norms * dim) as u64
     }
 }

@@ -20,7 +20,12 @@ pub(crate) struct Tensors {
     /// Those that the file has in a type that is not known.
     unreadable: BTreeMap<String, Unreadable>,
     taken: RefCell<BTreeSet<String>>,
+    /// What turns a tensor as the file has it into what GGUF has under the name.
+    edit: Option<Box<Edit>>,
 }
+
+/// Name and tensor to tensor.
+pub(crate) type Edit = dyn Fn(&str, Tensor) -> Result<Tensor>;
 
 impl Tensors {
     pub fn new(
@@ -28,8 +33,9 @@ impl Tensors {
         arch: &str,
         map: BTreeMap<String, Tensor>,
         unreadable: BTreeMap<String, Unreadable>,
+        edit: Option<Box<Edit>>,
     ) -> Tensors {
-        Tensors { file, arch: arch.to_string(), map, unreadable, taken: RefCell::default() }
+        Tensors { file, arch: arch.to_string(), map, unreadable, taken: RefCell::default(), edit }
     }
 
     pub fn file(&self) -> &str {
@@ -40,18 +46,28 @@ impl Tensors {
         self.map.contains_key(name)
     }
 
-    /// The tensor `name` of exactly this shape, if there is one.
-    pub fn opt(&self, name: &str, shape: &[usize]) -> Result<Option<Tensor>> {
+    /// The tensor `name` as GGUF would have it, if there is one.
+    fn fetch(&self, name: &str) -> Result<Option<Tensor>> {
         if let Some(unreadable) = self.unreadable.get(name) {
             let expected = "a type that can be computed with; take another quantization of the model";
             return Err(self.bad(name, format!("numbers stored as {}", unreadable.kind), expected.into()));
         }
         let Some(tensor) = self.map.get(name) else { return Ok(None) };
         self.taken.borrow_mut().insert(name.to_string());
-        if tensor.shape == shape {
-            return Ok(Some(tensor.clone()));
+        match &self.edit {
+            Some(edit) => edit(name, tensor.clone()).map(Some),
+            None => Ok(Some(tensor.clone())),
         }
-        Err(self.bad(&tensor.name, format!("shape {:?}", tensor.shape), format!("shape {shape:?}")))
+    }
+
+    /// The tensor `name` of exactly this shape, if there is one.
+    pub fn opt(&self, name: &str, shape: &[usize]) -> Result<Option<Tensor>> {
+        match self.fetch(name)? {
+            Some(t) if t.shape != shape => {
+                Err(self.bad(&t.name, format!("shape {:?}", t.shape), format!("shape {shape:?}")))
+            }
+            found => Ok(found),
+        }
     }
 
     /// The tensor `name` of exactly this shape.
@@ -60,6 +76,15 @@ impl Tensors {
             let spelled = hub_spelling(name).map_or(String::new(), |hub| format!(" (in safetensors: {hub})"));
             self.bad(&format!("{name}{spelled}"), "nothing".into(), format!("shape {shape:?}"))
         })
+    }
+
+    /// The tensor `name` of this shape but for dimensions of one, which files put where they like.
+    pub fn get_squeezed(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let squeezed = |s: &[usize]| s.iter().copied().filter(|&n| n != 1).collect::<Vec<_>>();
+        match self.fetch(name)? {
+            Some(t) if squeezed(&t.shape) == squeezed(shape) => Ok(t),
+            _ => self.get(name, shape),
+        }
     }
 
     /// A vector widened to f32, if there is one.

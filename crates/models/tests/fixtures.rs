@@ -191,19 +191,19 @@ const FORGET: &[Forget] = &[
     ("window", |s| attns(s, |a| a.window = None)),
     ("scale", |s| attns(s, |a| a.scale = (a.head_dim as f32).powf(-0.5))),
     ("rope", |s| attns(s, |a| a.rope = None)),
-    ("qk_norm", |s| attns(s, |a| a.qk_norm = false)),
+    ("qk_norm", |s| attns(s, |a| a.qk_norm = None)),
     ("rope scaling", |s| s.ropes.iter_mut().for_each(|r| r.scaling = Scaling::None)),
     ("partial rope", |s| {
-        let Mixer::Attn(a) = &s.layers[0].mixer;
-        if s.ropes[0].dim != a.head_dim {
-            (s.ropes[0].dim, s.ropes[0].scaling) = (a.head_dim, Scaling::None);
+        let Some(width) = s.mixers().find_map(Mixer::cached).map(|a| a.head_dim) else { return };
+        if s.ropes[0].dim != width {
+            (s.ropes[0].dim, s.ropes[0].scaling) = (width, Scaling::None);
         }
     }),
     ("norms after", |s| s.layers.iter_mut().for_each(|l| l.norms = Norms::PRE)),
     ("activation", |s| {
         s.layers.iter_mut().for_each(|l| {
-            let Ffn::Glu { act, .. } = &mut l.ffn;
-            *act = if *act == Act::Silu { Act::Gelu } else { Act::Silu };
+            let silu = matches!(&l.ffn, Ffn::Glu { act: Act::Silu, .. } | Ffn::Mlp { act: Act::Silu, .. });
+            l.ffn = l.ffn.with_act(if silu { Act::Gelu } else { Act::Silu });
         })
     }),
     ("first norm", |s| s.layers[1].norms.before_mixer = false),
@@ -211,10 +211,7 @@ const FORGET: &[Forget] = &[
 ];
 
 fn attns(spec: &mut Spec, change: fn(&mut models::Attn)) {
-    for layer in &mut spec.layers {
-        let Mixer::Attn(attn) = &mut layer.mixer;
-        change(attn);
-    }
+    spec.layers.iter_mut().flat_map(|l| &mut l.mixers).filter_map(Mixer::attn_mut).for_each(change);
 }
 
 /// The fixtures would catch it: each thing forgotten either moves the logits over the tolerance or leaves

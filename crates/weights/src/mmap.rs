@@ -16,6 +16,8 @@ const PAGE: usize = 64 << 10;
 pub(crate) struct Map {
     path: PathBuf,
     pages: Option<memmap2::Mmap>,
+    /// Bytes that were made from a file's, in their place.
+    made: Vec<u8>,
 }
 
 impl Map {
@@ -24,19 +26,24 @@ impl Map {
         let file = open_regular(path)?;
         let size = file.metadata().map_err(|e| Error::io(path, e))?.len();
         if size == 0 {
-            return Ok(Map { path: path.to_path_buf(), pages: None });
+            return Ok(Map { path: path.to_path_buf(), pages: None, made: vec![] });
         }
         // SAFETY: the mapping is private to this process, read-only, and lives as long as `Map`. Another
         // process that writes into the file changes weights under us, as it would for every program that
         // maps models; nothing that bounds an access is read twice from the mapping, except string lengths,
         // which are checked on each reading.
         let pages = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
-        Ok(Map { path: path.to_path_buf(), pages: Some(pages) })
+        Ok(Map { path: path.to_path_buf(), pages: Some(pages), made: vec![] })
+    }
+
+    /// Bytes in memory that were made from those of the file at `path`.
+    pub fn made(path: &Path, made: Vec<u8>) -> Map {
+        Map { path: path.to_path_buf(), pages: None, made }
     }
 
     /// The file's bytes.
     pub fn bytes(&self) -> &[u8] {
-        self.pages.as_deref().unwrap_or(&[])
+        self.pages.as_deref().unwrap_or(&self.made)
     }
 
     /// Tells the system that the whole pages within `range` are not needed now. They stay readable: a later

@@ -4,7 +4,8 @@
 //! same form; nothing here asks which architecture it is.
 
 /// Hugging Face module -> GGUF name. Inside a layer both are relative to the layer: `layers.3.X` -> `blk.3.Y`.
-/// `.weight` and `.bias` are kept; parameters that end in neither are rows with their whole name.
+/// `.weight` and `.bias` are kept; parameters that end in neither are rows with their whole name. The number of an
+/// expert goes to the end: with the row `("mlp.experts.up_proj", "ffn_up")`, `mlp.experts.7.up_proj` is `ffn_up.7`.
 pub const NAMES: &[(&str, &str)] = &[
     // Around the layers.
     ("embed_tokens", "token_embd"),
@@ -26,6 +27,27 @@ pub const NAMES: &[(&str, &str)] = &[
     ("mlp.up_proj", "ffn_up"),
     ("mlp.down_proj", "ffn_down"),
     ("mlp.gate_up_proj", "ffn_up"),
+    // Experts.
+    ("mlp.gate", "ffn_gate_inp"),
+    ("mlp.gate.e_score_correction_bias", "exp_probs_b.bias"),
+    ("mlp.experts.gate_proj", "ffn_gate"),
+    ("mlp.experts.up_proj", "ffn_up"),
+    ("mlp.experts.down_proj", "ffn_down"),
+    ("mlp.shared_expert.gate_proj", "ffn_gate_shexp"),
+    ("mlp.shared_expert.up_proj", "ffn_up_shexp"),
+    ("mlp.shared_expert.down_proj", "ffn_down_shexp"),
+    ("mlp.shared_experts.gate_proj", "ffn_gate_shexp"),
+    ("mlp.shared_experts.up_proj", "ffn_up_shexp"),
+    ("mlp.shared_experts.down_proj", "ffn_down_shexp"),
+    ("mlp.shared_expert_gate", "ffn_gate_inp_shexp"),
+    // Mamba, where it stands beside attention.
+    ("mamba.in_proj", "ssm_in"),
+    ("mamba.conv1d", "ssm_conv1d"),
+    ("mamba.dt_bias", "ssm_dt.bias"),
+    ("mamba.A_log", "ssm_a_log"),
+    ("mamba.D", "ssm_d"),
+    ("mamba.norm", "ssm_norm"),
+    ("mamba.out_proj", "ssm_out"),
 ];
 
 /// Rows for layers with four norms, before and after each half (Gemma 2, Gemma 3).
@@ -64,13 +86,22 @@ pub fn gguf_name(hf: &str, overrides: &[(&str, &str)]) -> Option<String> {
 }
 
 fn translate(name: &str, overrides: &[(&str, &str)]) -> Option<String> {
+    let find = |name: &str| overrides.iter().chain(NAMES).find(|row| row.0 == name).map(|row| row.1);
+    if let Some(whole) = find(name) {
+        return Some(whole.to_string());
+    }
     let (module, suffix) = match name.rsplit_once('.') {
         Some((module, "weight")) => (module, ".weight"),
         Some((module, "bias")) => (module, ".bias"),
         _ => (name, ""),
     };
-    let row = overrides.iter().chain(NAMES).find(|row| row.0 == module)?;
-    Some(format!("{}{suffix}", row.1))
+    if let Some(row) = find(module) {
+        return Some(format!("{row}{suffix}"));
+    }
+    let (before, rest) = module.split_once(".experts.")?;
+    let (expert, part) = rest.split_once('.')?;
+    let row = find(&format!("{before}.experts.{part}"))?;
+    Some(format!("{row}.{}{suffix}", layer_number(expert)?))
 }
 
 /// Only the plain decimal form, so that two names never become one.

@@ -64,6 +64,56 @@ impl Tensor {
         Some(part)
     }
 
+    /// A tensor of this name in other bytes: what became of the file's in memory. `None` when they are not as many
+    /// as `shape` and `dtype` say.
+    pub fn remade(&self, dtype: DType, shape: Vec<usize>, bytes: Vec<u8>) -> Option<Tensor> {
+        let (&columns, rows) = shape.split_last()?;
+        let expected = dtype.bytes(columns)?.checked_mul(product(rows)?)?;
+        if bytes.len() != expected {
+            return None;
+        }
+        let range = 0..bytes.len();
+        let map = Arc::new(Map::made(self.file(), bytes));
+        Some(Tensor { name: self.name.clone(), dtype, shape, map, range })
+    }
+
+    /// Its outermost rows in another order: row `i` of the result is row `order[i]`. `None` when there is no such
+    /// row, or a row is not a whole number of blocks.
+    pub fn reordered(&self, order: &[usize]) -> Option<Tensor> {
+        let (&rows, inner) = self.shape.split_first()?;
+        let row_bytes = self.dtype.bytes(inner.iter().product())?;
+        let mut bytes = Vec::with_capacity(order.len().checked_mul(row_bytes)?);
+        for &row in order {
+            (row < rows).then_some(())?;
+            bytes.extend_from_slice(&self.bytes()[row * row_bytes..(row + 1) * row_bytes]);
+        }
+        let mut shape = self.shape.clone();
+        shape[0] = order.len();
+        self.remade(self.dtype, shape, bytes)
+    }
+
+    /// Its two innermost dimensions exchanged. `None` for a vector, or where numbers come in blocks.
+    pub fn transposed(&self) -> Option<Tensor> {
+        let (rows, columns) = match *self.shape.as_slice() {
+            [.., rows, columns] => (rows, columns),
+            _ => return None,
+        };
+        let size = self.dtype.bytes(1).filter(|_| self.dtype.format().block_len == 1)?;
+        let mut bytes = Vec::with_capacity(self.bytes().len());
+        for matrix in self.bytes().chunks_exact((rows * columns * size).max(1)) {
+            for c in 0..columns {
+                for r in 0..rows {
+                    let at = (r * columns + c) * size;
+                    bytes.extend_from_slice(&matrix[at..at + size]);
+                }
+            }
+        }
+        let mut shape = self.shape.clone();
+        let last = shape.len() - 1;
+        shape.swap(last - 1, last);
+        self.remade(self.dtype, shape, bytes)
+    }
+
     /// The file it lies in.
     pub fn file(&self) -> &Path {
         self.map.path()

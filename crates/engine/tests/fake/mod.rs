@@ -43,12 +43,14 @@ pub fn fake(context: usize) -> Fake {
         embed_scale: 1.0,
         logit_scale: 1.0,
         logit_softcap: None,
-        norm: Norm { kind: NormKind::Rms, eps: 0.0 },
+        norm: Norm { kind: NormKind::Rms, eps: 0.0, affine: true },
         tied: None,
         ropes: Vec::new(),
+        positions: None,
+        embed_norm: false,
         layers: Vec::new(),
     };
-    let shape = CacheShape { blocks: 0, block_size: 1 };
+    let shape = CacheShape { blocks: 0, block_size: 1, states: 0 };
     let delay = std::time::Duration::ZERO;
     Fake {
         spec,

@@ -13,7 +13,7 @@ use crate::pack::layout::PANEL;
 use crate::pack::{Layout, PackedLinear, with_format};
 use crate::pool::Pool;
 use crate::simd::dispatch;
-use acts::Acts;
+use acts::{ActBlock, Acts};
 use std::cell::RefCell;
 use std::marker::PhantomData;
 
@@ -29,6 +29,8 @@ pub enum Input<'a> {
     Float(&'a [f32]),
     /// Quantized rows: for integer weights ([`Layout::is_integer`]).
     Quant(&'a Acts),
+    /// Of quantized rows some: the first, and how many.
+    Part(&'a Acts, usize, usize),
 }
 
 /// One layer to compute: `out = weight[rows] x + bias`, or `out += ...`.
@@ -57,6 +59,7 @@ impl<'a> Linear<'a> {
         match self.input {
             Input::Float(x) => x.len() / self.weight.cols(),
             Input::Quant(a) => a.rows(),
+            Input::Part(_, _, n) => n,
         }
     }
 
@@ -67,9 +70,12 @@ impl<'a> Linear<'a> {
                 assert!(!w.layout().is_integer(), "{:?} weights take quantized activations", w.layout());
                 assert_eq!(x.len(), n * w.cols(), "activations of {} columns", w.cols());
             }
-            Input::Quant(a) => {
+            Input::Quant(a) | Input::Part(a, ..) => {
                 assert!(w.layout().is_integer(), "{:?} weights take f32 activations", w.layout());
                 assert_eq!(a.cols(), w.cols(), "columns of activations and weights");
+                if let Input::Part(_, first, n) = self.input {
+                    assert!(first + n <= a.rows(), "rows {first}.. of {} quantized", a.rows());
+                }
             }
         }
         assert!(
@@ -159,7 +165,10 @@ impl<'a> Task<'a> {
         SCRATCH.with_borrow_mut(|s| {
             for p in first..last {
                 match self.input {
-                    Input::Quant(a) => self.integer(isa, s, a, p, from, n),
+                    Input::Quant(a) => self.integer(isa, s, a.row(from), unit_stride(a), p, n),
+                    Input::Part(a, first, _) => {
+                        self.integer(isa, s, a.row(first + from), unit_stride(a), p, n)
+                    }
                     Input::Float(x) => self.float(isa, s, x, p, from, n),
                 }
                 self.store(&s.out, p, from, n);
@@ -167,14 +176,14 @@ impl<'a> Task<'a> {
         });
     }
 
-    fn integer(&self, isa: Isa, s: &mut Scratch, a: &Acts, p: usize, from: usize, n: usize) {
+    fn integer(&self, isa: Isa, s: &mut Scratch, row: &[ActBlock], stride: usize, p: usize, n: usize) {
         s.room(n);
-        let stride = if n > 1 { unit_stride(a) } else { 0 };
+        let stride = if n > 1 { stride } else { 0 };
         with_format!(self.weight.layout(), F => {
             let job = int8::Panel::<F, true> {
                 units: self.weight.panel(self.first_panel + p),
                 offset: self.weight.layout().offset(),
-                acts: a.row(from).as_ptr(),
+                acts: row.as_ptr(),
                 stride,
                 tokens: n,
                 blocks: self.weight.cols() / 32,

@@ -9,8 +9,9 @@ use std::path::Path;
 use serde_json::Value;
 use weights::Field;
 
+use crate::mixers::{Attn, Mixer};
 use crate::rope::{Rope, Scaling, Yarn, yarn_mscale};
-use crate::spec::{Act, Attn, Ffn, Mixer, Spec};
+use crate::spec::{Act, Ffn, Spec};
 
 /// Keys in the making.
 struct Keys<'a> {
@@ -63,8 +64,10 @@ pub(super) fn fields(
     keys.count("embedding_length", spec.dim);
     keys.count("block_count", spec.layers.len());
     keys.float("attention.layer_norm_rms_epsilon", spec.norm.eps);
-    if let Some(layer) = spec.layers.first() {
-        let (Mixer::Attn(attn), Ffn::Glu { dim, act }) = (&layer.mixer, &layer.ffn);
+    let first = spec.layers.first();
+    if let Some(attn) = spec.mixers().find_map(Mixer::cached)
+        && let Some(Ffn::Glu { dim, act }) = first.map(|l| &l.ffn)
+    {
         keys.count("feed_forward_length", *dim);
         attention(&mut keys, spec, attn);
         activation(&mut keys, spec, *act);
@@ -125,6 +128,7 @@ fn activation(keys: &mut Keys<'_>, spec: &Spec, act: Act) {
         Act::GeluTanh => "gelu_pytorch_tanh",
         Act::Gelu => "gelu",
         Act::Relu => "relu",
+        Act::Relu2 | Act::SwigluOai { .. } => return,
     };
     if act != usual {
         keys.own("hidden_act", Field::String(name.into()));
@@ -132,9 +136,7 @@ fn activation(keys: &mut Keys<'_>, spec: &Spec, act: Act) {
 }
 
 fn layer_windows(spec: &Spec) -> impl Iterator<Item = Option<usize>> + '_ {
-    spec.layers.iter().map(|layer| match &layer.mixer {
-        Mixer::Attn(attn) => attn.window,
-    })
+    spec.mixers().filter_map(Mixer::cached).map(|attn| attn.window)
 }
 
 fn window(spec: &Spec) -> Option<usize> {

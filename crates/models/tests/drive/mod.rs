@@ -11,20 +11,21 @@ pub struct Sequence {
     pub tokens: Vec<u32>,
     pub computed: usize,
     blocks: Vec<u32>,
+    state: u32,
 }
 
 impl Sequence {
     /// The `lane`-th of at most two sequences.
     pub fn new(tokens: &[u32], lane: u32) -> Sequence {
         let blocks = (0..BLOCKS as u32 / 2).rev().map(|b| 2 * b + lane).collect();
-        Sequence { tokens: tokens.to_vec(), computed: 0, blocks }
+        Sequence { tokens: tokens.to_vec(), computed: 0, blocks, state: lane }
     }
 
     /// Adds the next `count` tokens to `batch`, with logits for each.
     pub fn enter(&mut self, count: usize, batch: &mut Batch) {
         let start = batch.tokens.len();
         let blocks = self.blocks.clone();
-        let span = Span { start, len: count, blocks, length: self.tokens.len(), state: 0 };
+        let span = Span { start, len: count, blocks, length: self.tokens.len(), state: self.state };
         for position in self.computed..self.computed + count {
             batch.outputs.push(batch.tokens.len() as u32);
             batch.tokens.push(self.tokens[position]);
@@ -38,7 +39,7 @@ impl Sequence {
 
 /// Room for two sequences.
 pub fn allocate(model: &mut dyn Model) {
-    model.allocate(CacheShape { blocks: BLOCKS, block_size: BLOCK }).unwrap();
+    model.allocate(CacheShape { blocks: BLOCKS, block_size: BLOCK, states: 2 }).unwrap();
 }
 
 /// Logits of every position of `tokens`, given in chunks of `chunk`.

@@ -1,0 +1,255 @@
+//! The tensors of one layer on their way to a backend.
+
+use crate::backend::{Backend, Expert};
+use crate::decoder::{FfnWeights, LayerWeights, MoeWeights, SharedWeights};
+use crate::moe::Moe;
+use crate::spec::{Ffn, Layer, Norm, Spec};
+use crate::tensors::{Tensors, widen};
+use crate::{Error, Result};
+
+/// What fetches tensors whose names begin with `prefix`.
+pub(crate) struct LayerLoader<'a, B: Backend> {
+    pub tensors: &'a Tensors,
+    pub backend: &'a B,
+    pub norm: Norm,
+    pub norm_less_one: bool,
+    /// Width of the stream.
+    pub dim: usize,
+    /// `blk.3.`, or nothing.
+    pub prefix: String,
+}
+
+impl<B: Backend> LayerLoader<'_, B> {
+    fn name(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// Whether the file has this tensor.
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.has(&self.name(name))
+    }
+
+    /// The matrix `name.weight`, with `name.bias` if there is one.
+    pub fn linear(&self, name: &str, out: usize, inner: usize) -> Result<B::Linear> {
+        let weight = self.tensors.get(&self.name(&format!("{name}.weight")), &[out, inner])?;
+        let bias = self.tensors.opt_vector(&self.name(&format!("{name}.bias")), out)?;
+        self.backend.linear(&weight, bias)
+    }
+
+    /// Takes `name` apart into matrices of `widths` rows each.
+    pub fn split<const N: usize>(
+        &self,
+        name: &str,
+        widths: [usize; N],
+        inner: usize,
+    ) -> Result<[B::Linear; N]> {
+        let total = widths.iter().sum();
+        let whole = self.tensors.get(&self.name(&format!("{name}.weight")), &[total, inner])?;
+        let bias = self.tensors.opt_vector(&self.name(&format!("{name}.bias")), total)?;
+        let mut first = 0;
+        let mut parts = vec![];
+        for width in widths {
+            let part = whole.rows(first, width).ok_or_else(|| {
+                let expected = format!("rows of whole blocks of {}", whole.dtype.format().name);
+                self.tensors.bad(&whole.name, format!("shape {:?}", whole.shape), expected)
+            })?;
+            let bias = bias.as_ref().map(|b| b[first..first + width].to_vec());
+            parts.push(self.backend.linear(&part, bias)?);
+            first += width;
+        }
+        <[B::Linear; N]>::try_from(parts).map_err(|_| Error::Backend {
+            backend: "loader",
+            message: "a fused matrix came apart into another number of parts".into(),
+        })
+    }
+
+    /// A norm over `width` numbers.
+    pub fn norm(&self, name: &str, width: usize) -> Result<B::Norm> {
+        self.norm_of_groups(name, width, width)
+    }
+
+    /// A norm of `width` weights, over groups of `group` numbers.
+    pub fn norm_of_groups(&self, name: &str, width: usize, group: usize) -> Result<B::Norm> {
+        if !self.norm.affine {
+            return self.plain_norm(width);
+        }
+        let mut weight = self.numbers(&format!("{name}.weight"), &[width])?;
+        if self.norm_less_one {
+            weight.iter_mut().for_each(|w| *w += 1.0);
+        }
+        let bias = self.opt_vector(&format!("{name}.bias"), width)?;
+        self.backend.norm(self.norm, weight, bias, group)
+    }
+
+    /// A norm without weights.
+    pub fn plain_norm(&self, width: usize) -> Result<B::Norm> {
+        self.backend.norm(self.norm, vec![1.0; width], None, width)
+    }
+
+    /// A norm of the stream, if there is one.
+    pub fn opt_norm(&self, present: bool, name: &str) -> Result<Option<B::Norm>> {
+        present.then(|| self.norm(name, self.dim)).transpose()
+    }
+
+    /// A vector widened to f32.
+    pub fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>> {
+        self.tensors.vector(&self.name(name), len)
+    }
+
+    /// A vector widened to f32, if there is one.
+    pub fn opt_vector(&self, name: &str, len: usize) -> Result<Option<Vec<f32>>> {
+        self.tensors.opt_vector(&self.name(name), len)
+    }
+
+    /// Numbers of this shape, dimensions of one apart: files differ in where they put those. Row-major.
+    pub fn numbers(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        widen(&self.tensors.get_squeezed(&self.name(name), shape)?)
+    }
+
+    /// The weights of a convolution, `[channels, kernel]` in files (perhaps with a one between), as
+    /// `[kernel][channels]`.
+    pub fn conv(&self, name: &str, channels: usize, kernel: usize) -> Result<Vec<f32>> {
+        let stored = self.numbers(name, &[channels, kernel])?;
+        let column = |k: usize| (0..channels).map(move |c| (c, k));
+        Ok((0..kernel).flat_map(column).map(|(c, k)| stored[c * kernel + k]).collect())
+    }
+
+    /// Rates of decay, negative: a GGUF has them under `name`, the Hub's files their negative logarithm
+    /// under `name_log`.
+    pub fn decay(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        if self.has(name) {
+            return self.numbers(name, shape);
+        }
+        let logs = self.numbers(&format!("{name}_log"), shape)?;
+        Ok(logs.into_iter().map(|x| -x.exp()).collect())
+    }
+
+    /// The output matrix; `None` where the embedding serves.
+    pub fn head(&self, spec: &Spec) -> Result<Option<B::Linear>> {
+        let tied = spec.tied.unwrap_or(!self.has("output.weight"));
+        if tied {
+            // Some files repeat the embedding under the output's name; tied means that it is not looked at.
+            self.tensors.pass_over("output.weight");
+            return Ok(None);
+        }
+        self.linear("output", spec.vocab, spec.dim).map(Some)
+    }
+
+    /// All weights of a layer.
+    pub fn layer(&self, layer: &Layer) -> Result<LayerWeights<B>> {
+        let norms = &layer.norms;
+        Ok(LayerWeights {
+            before_mixer: self.opt_norm(norms.before_mixer, "attn_norm")?,
+            mixers: layer.mixers.iter().map(|m| m.load(self)).collect::<Result<_>>()?,
+            after_mixer: self.opt_norm(norms.after_mixer, "post_attention_norm")?,
+            before_ffn: self.opt_norm(norms.before_ffn, "ffn_norm")?,
+            ffn: self.ffn(&layer.ffn)?,
+            after_ffn: self.opt_norm(norms.after_ffn, "post_ffw_norm")?,
+        })
+    }
+
+    fn ffn(&self, ffn: &Ffn) -> Result<FfnWeights<B>> {
+        Ok(match ffn {
+            Ffn::None => FfnWeights::None,
+            Ffn::Glu { dim: inner, .. } => {
+                // Granite's hybrids without experts keep the shared one's name.
+                let alone = self.has("ffn_up_shexp.weight") && !self.has("ffn_up.weight");
+                let pattern = if alone { "ffn_{}_shexp" } else { "ffn_{}" };
+                let Expert { gate, up, down } = self.expert(pattern, *inner, true)?;
+                match gate {
+                    Some(gate) => FfnWeights::Glu { gate, up, down },
+                    None => FfnWeights::Mlp { up, down },
+                }
+            }
+            Ffn::Mlp { dim: inner, .. } => {
+                let Expert { up, down, .. } = self.expert("ffn_{}", *inner, false)?;
+                FfnWeights::Mlp { up, down }
+            }
+            Ffn::Moe(moe) => FfnWeights::Moe(Box::new(self.mixture(moe)?)),
+        })
+    }
+
+    /// Three (or, without gate, two) matrices whose names are `pattern` with `gate`, `up` and `down`. Gate and up may
+    /// be one matrix under the name of up.
+    fn expert(&self, pattern: &str, inner: usize, gated: bool) -> Result<Expert<B::Linear>> {
+        let name = |part: &str| pattern.replace("{}", part);
+        let has = |part: &str| self.has(&format!("{}.weight", name(part)));
+        let (gate, up) = if gated && !has("gate") && has("up") {
+            let [gate, up] = self.split(&name("up"), [inner, inner], self.dim)?;
+            (Some(gate), up)
+        } else {
+            let gate = gated.then(|| self.linear(&name("gate"), inner, self.dim)).transpose()?;
+            (gate, self.linear(&name("up"), inner, self.dim)?)
+        };
+        Ok(Expert { gate, up, down: self.linear(&name("down"), self.dim, inner)? })
+    }
+
+    fn mixture(&self, moe: &Moe) -> Result<MoeWeights<B>> {
+        let bias = moe.routing.bias.then(|| self.vector("exp_probs_b.bias", moe.n_experts)).transpose()?;
+        let shared = moe.shared.map(|s| {
+            let gate = s.gate.then(|| self.linear("ffn_gate_inp_shexp", 1, self.dim)).transpose()?;
+            Ok::<_, Error>(SharedWeights { expert: self.expert("ffn_{}_shexp", s.dim, moe.gated)?, gate })
+        });
+        Ok(MoeWeights {
+            router: self.linear("ffn_gate_inp", moe.n_experts, self.dim)?,
+            bias,
+            experts: self.experts(moe)?,
+            shared: shared.transpose()?,
+        })
+    }
+
+    /// The experts: stacked into one tensor for each part, gate and up stacked together, or each by itself.
+    fn experts(&self, moe: &Moe) -> Result<Vec<Expert<B::Linear>>> {
+        let (n, inner, dim) = (moe.n_experts, moe.dim, self.dim);
+        if !self.has("ffn_down_exps.weight") {
+            return (0..n).map(|e| self.expert(&format!("ffn_{{}}.{e}"), inner, moe.gated)).collect();
+        }
+        let down = self.stack("ffn_down_exps", n, dim, inner)?;
+        let (gate, up) = if self.has("ffn_gate_up_exps.weight") {
+            let (both, bias) = self.stacked("ffn_gate_up_exps", n, 2 * inner, dim)?;
+            let part = |first: usize| {
+                both.iter().zip(&bias).map(move |(t, b)| {
+                    let rows = t.rows(first, inner).ok_or_else(|| self.misfit(t))?;
+                    self.backend.linear(&rows, b.as_ref().map(|b| b[first..first + inner].to_vec()))
+                })
+            };
+            (Some(part(0).collect::<Result<Vec<_>>>()?), part(inner).collect::<Result<Vec<_>>>()?)
+        } else {
+            let gate = moe.gated.then(|| self.stack("ffn_gate_exps", n, inner, dim)).transpose()?;
+            (gate, self.stack("ffn_up_exps", n, inner, dim)?)
+        };
+        let mut gate = gate.into_iter().flatten();
+        Ok(up.into_iter().zip(down).map(|(up, down)| Expert { gate: gate.next(), up, down }).collect())
+    }
+
+    /// `name`, `[n, out, inner]`, as `n` matrices.
+    fn stack(&self, name: &str, n: usize, out: usize, inner: usize) -> Result<Vec<B::Linear>> {
+        let (tensors, biases) = self.stacked(name, n, out, inner)?;
+        tensors.iter().zip(biases).map(|(t, b)| self.backend.linear(t, b)).collect()
+    }
+
+    #[allow(clippy::type_complexity)] // matrices and their biases
+    fn stacked(
+        &self,
+        name: &str,
+        n: usize,
+        out: usize,
+        inner: usize,
+    ) -> Result<(Vec<weights::Tensor>, Vec<Option<Vec<f32>>>)> {
+        let whole = self.tensors.get(&self.name(&format!("{name}.weight")), &[n, out, inner])?;
+        let bias = self.tensors.opt(&self.name(&format!("{name}.bias")), &[n, out])?;
+        let bias = bias.map(|b| widen(&b)).transpose()?;
+        let matrix = |e: usize| {
+            let mut part = whole.rows(e, 1).ok_or_else(|| self.misfit(&whole))?;
+            part.shape.remove(0);
+            Ok(part)
+        };
+        let tensors = (0..n).map(matrix).collect::<Result<_>>()?;
+        Ok((tensors, (0..n).map(|e| bias.as_ref().map(|b| b[e * out..(e + 1) * out].to_vec())).collect()))
+    }
+
+    fn misfit(&self, tensor: &weights::Tensor) -> Error {
+        let expected = format!("rows of whole blocks of {}", tensor.dtype.format().name);
+        self.tensors.bad(&tensor.name, format!("shape {:?}", tensor.shape), expected)
+    }
+}
