@@ -9,6 +9,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+mod neon;
 mod scalar;
 
 pub use scalar::Scalar;
@@ -120,6 +122,14 @@ pub fn dispatch<K: Kernel>(isa: Isa, k: K) -> K::Output {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Isa::Avx2 => unsafe { avx2::run(k) },
+        #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+        // SAFETY: `Isa::best` found every feature that this entry enables.
+        Isa::NeonI8mm => unsafe { neon::run_i8mm(k) },
+        #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+        // SAFETY: as above.
+        Isa::NeonDotprod => unsafe { neon::run_dotprod(k) },
+        #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+        Isa::Neon => neon::run(k),
         _ => k.run(scalar::Scalar),
     }
 }
