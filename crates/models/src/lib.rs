@@ -29,6 +29,7 @@ pub use convert::{Conversion, TARGETS, Target};
 pub use cpu::CpuBackend;
 pub use decoder::Decoder;
 pub use error::{Error, Result};
+pub use kernels::attention::KvType;
 pub use peak::Probe;
 pub use rope::{Rope, Rotation, Scaling, Yarn};
 pub use spec::{Act, Attn, Ffn, Layer, Mixer, Norm, NormKind, Norms, Spec};
