@@ -52,6 +52,9 @@ pub enum Kv {
     F32,
     /// Two bytes
     F16,
+    /// One byte, and a scale for each 32 numbers
+    #[value(name = "q8_0")]
+    Q8,
 }
 
 impl From<Kv> for engine::KvType {
@@ -59,6 +62,7 @@ impl From<Kv> for engine::KvType {
         match kv {
             Kv::F32 => Self::F32,
             Kv::F16 => Self::F16,
+            Kv::Q8 => Self::Q8,
         }
     }
 }
