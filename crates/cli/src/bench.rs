@@ -14,7 +14,7 @@ use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum, value_parser};
 use engine::bench::{Bench, Probe, Work};
 
-use crate::load;
+use crate::load::{self, NumberArgs};
 use table::{Row, Rows};
 
 /// Measure how fast a model runs here.
@@ -26,6 +26,9 @@ pub struct BenchArgs {
     /// ORG/MODEL[:QUANT][@REVISION] that was downloaded, a name from `influence list`, or a path
     #[arg(short, long, value_name = "MODEL")]
     pub model: Option<String>,
+    /// How the model is kept
+    #[command(flatten)]
+    pub numbers: NumberArgs,
     /// Tokens of the prompts that are read; 0 leaves the test out
     #[arg(short = 'p', long, value_name = "N,...", value_delimiter = ',', default_value = "512")]
     pub n_prompt: Vec<usize>,
@@ -83,11 +86,13 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     let tests = tests(args);
     ensure!(!tests.is_empty(), "-p and -n are both 0: there is nothing to measure");
     let path = load::resolve(args.model_path.as_deref(), args.model.as_deref())?;
+    let path = args.numbers.weights(&path, None)?.unwrap_or(path);
+    let kv = args.numbers.kv_type.map(engine::KvType::from);
     let threads: Vec<_> = args.threads.iter().map(|&n| Some(usize::from(n))).collect();
     let threads = if threads.is_empty() { vec![None] } else { threads };
     let mut rows = Rows::new(args.output, io::stdout().lock());
     for threads in threads {
-        measure(&path, threads, &tests, args.repetitions.into(), &mut rows)?;
+        measure(&path, (threads, kv), &tests, args.repetitions.into(), &mut rows)?;
     }
     Ok(rows.finish()?)
 }
@@ -108,7 +113,7 @@ fn tests(args: &BenchArgs) -> Vec<Test> {
 /// All tests with one number of threads.
 fn measure(
     path: &Path,
-    threads: Option<usize>,
+    (threads, kv): (Option<usize>, Option<engine::KvType>),
     tests: &[Test],
     repetitions: usize,
     rows: &mut Rows<impl Write>,
@@ -116,7 +121,7 @@ fn measure(
     let probe = Probe::new(threads);
     let peaks = Peaks { int8_gops: probe.int8_gops(), f32_gflops: probe.f32_gflops() };
     let start = Instant::now();
-    let mut bench = Bench::load(path, threads)?;
+    let mut bench = Bench::load(path, threads, kv)?;
     let load_seconds = start.elapsed().as_secs_f64();
     for &test in tests {
         let before = probe.read_gbs();

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use engine::{EngineError, LoadError};
 
+use crate::interrupt::{INTERRUPTED, Interrupted};
+
 /// The exit code of a run; its error, if any, is printed.
 pub fn code(result: anyhow::Result<ExitCode>) -> ExitCode {
     match result {
@@ -11,6 +13,9 @@ pub fn code(result: anyhow::Result<ExitCode>) -> ExitCode {
         Err(error) => {
             if let Some(usage) = error.downcast_ref::<clap::Error>() {
                 usage.exit();
+            }
+            if error.is::<Interrupted>() {
+                return ExitCode::from(INTERRUPTED);
             }
             if closed_pipe(&error) {
                 return ExitCode::SUCCESS;

@@ -5,23 +5,21 @@
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
 use clap::error::ErrorKind;
-use engine::{Canceller, Engine, EngineConfig, EngineInfo, Event, FinishReason, Finished, Handle, Request};
+use engine::{Engine, EngineConfig, EngineInfo, Event, FinishReason, Finished, Handle, Request};
 use serde_json::json;
 use text::{ChatTemplate, RenderOptions, Tokenizer};
 
+use crate::interrupt::{INTERRUPTED, on_interrupt};
 use crate::load::{self, Loaded, ModelArgs};
 use crate::sampling::SamplingArgs;
 
 /// The most that is read as a prompt, from a file or standard input: no context holds more.
 const MAX_PROMPT: u64 = 64 << 20;
-/// Exit code of a program that was interrupted.
-const INTERRUPTED: u8 = 130;
 
 /// Answer a prompt.
 #[derive(Args, Debug)]
@@ -79,16 +77,21 @@ fn answer(args: &GenerateArgs) -> Result<ExitCode> {
     let prompt = read_prompt(args)?;
     let loaded = load::load(&args.model)?;
     let request = request(args, prompt, &loaded)?;
-    let Loaded { model, tokenizer, path, load_time, .. } = loaded;
+    let Loaded { model, tokenizer, path, weights, load_time, .. } = loaded;
     let name = name(&path);
     let config = EngineConfig { context: args.model.ctx_size, ..EngineConfig::default() };
     let engine = Engine::start(model, Some(tokenizer), &config)?;
     if args.verbose {
         eprintln!("model    {name} ({}), loaded in {}", path.display(), seconds(load_time));
+        if let Some(file) = &weights {
+            eprintln!("weights  {}", file.display());
+        }
         eprintln!("context  {}", context_line(engine.info()));
     }
     let handle = engine.submit(request)?;
-    cancel_on_interrupt(handle.canceller())?;
+    // Ctrl-C ends the answer; once more ends the program, should a step take long.
+    let canceller = handle.canceller();
+    on_interrupt(move || canceller.cancel())?;
     let outcome = receive(handle, !args.no_stream && !args.json)?;
     if args.json {
         let object = outcome.to_json(&name, engine.info(), load_time);
@@ -197,18 +200,6 @@ fn chat(
     let options = RenderOptions { add_generation_prompt: true, ..RenderOptions::default() };
     let rendered = template.render_guarded(&messages.into(), options, &tokenizer.control_tokens())?;
     Ok(tokenizer.encode_guarded(&rendered, false)?)
-}
-
-/// Ctrl-C ends the answer; once more ends the program, should a step take long.
-fn cancel_on_interrupt(canceller: Canceller) -> Result<()> {
-    let pressed = AtomicBool::new(false);
-    ctrlc::set_handler(move || {
-        if pressed.swap(true, Ordering::Relaxed) {
-            std::process::exit(INTERRUPTED.into());
-        }
-        canceller.cancel();
-    })
-    .context("cannot watch for Ctrl-C")
 }
 
 /// What came of a request.

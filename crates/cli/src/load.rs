@@ -3,9 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use clap::error::ErrorKind;
 use clap::{Args, ValueEnum};
+use engine::LoadOptions;
+use models::Target;
 
-use crate::shipped;
+use crate::quantize::target;
+use crate::{quantized, shipped};
 
 /// Which model, and how it is run
 #[derive(Args, Debug)]
@@ -22,13 +26,49 @@ pub struct ModelArgs {
     /// Threads that compute [default: physical cores, within affinity and cgroup quota]
     #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
+    /// How the weights are kept
+    #[command(flatten)]
+    pub numbers: NumberArgs,
     /// Tokens of context [default: the model's own, or what fits into memory]
     #[arg(short, long, value_name = "N", allow_negative_numbers = true)]
     pub ctx_size: Option<usize>,
 }
 
-/// What computes.
+/// In which numbers a model is kept in memory
+#[derive(Args, Clone, Debug)]
+pub struct NumberArgs {
+    /// Quantize the weights to TYPE (q4_k_m, q6_k, q8_0, q4_0, ...); the result is kept for the next start
+    #[arg(long, value_name = "TYPE", value_parser = target)]
+    pub quant: Option<&'static Target>,
+    /// What keys and values are stored as [default: f16, or f32 where the weights are]
+    #[arg(long, value_enum, value_name = "TYPE")]
+    pub kv_type: Option<Kv>,
+}
+
+/// What keys and values are stored as.
 #[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Kv {
+    /// Four bytes a number, exact
+    F32,
+    /// Two bytes
+    F16,
+    /// One byte, and a scale for each 32 numbers
+    #[value(name = "q8_0")]
+    Q8,
+}
+
+impl From<Kv> for engine::KvType {
+    fn from(kv: Kv) -> Self {
+        match kv {
+            Kv::F32 => Self::F32,
+            Kv::F16 => Self::F16,
+            Kv::Q8 => Self::Q8,
+        }
+    }
+}
+
+/// What computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Device {
     /// The processor
     Cpu,
@@ -48,6 +88,16 @@ impl From<Device> for engine::Device {
             Device::Cuda => Self::Cuda,
             Device::Metal => Self::Metal,
         }
+    }
+}
+
+impl NumberArgs {
+    /// The file with the weights in the type that --quant asks for, if it does.
+    ///
+    /// # Errors
+    /// As [`quantized::weights`].
+    pub fn weights(&self, path: &Path, threads: Option<u16>) -> Result<Option<PathBuf>> {
+        self.quant.map(|target| quantized::weights(path, target, threads)).transpose()
     }
 }
 
@@ -78,8 +128,18 @@ pub fn resolve(model_path: Option<&Path>, model: Option<&str>) -> Result<PathBuf
 /// # Errors
 /// Whatever stands in the way, by file and key.
 pub fn load(args: &ModelArgs) -> Result<Loaded> {
+    if args.numbers.kv_type.is_some() && args.device != Device::Cpu {
+        let message = "--kv-type: only --device cpu has a choice\n";
+        return Err(clap::Error::raw(ErrorKind::ArgumentConflict, message).into());
+    }
     let path = resolve(args.model_path.as_deref(), args.model.as_deref())?;
-    let loaded = engine::load(&path, args.device.into(), args.threads.map(usize::from))?;
+    let options = LoadOptions {
+        device: args.device.into(),
+        threads: args.threads.map(usize::from),
+        kv: args.numbers.kv_type.map(engine::KvType::from),
+        weights: args.numbers.weights(&path, args.threads)?,
+    };
+    let loaded = engine::load(&path, &options)?;
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
     }

@@ -2,14 +2,17 @@
 //! completions and the manual.
 
 mod bench;
+mod cache;
 mod catalog;
 mod exit;
 mod generate;
 mod hub;
+mod interrupt;
 mod load;
 mod manual;
 mod perplexity;
 mod quantize;
+mod quantized;
 mod sampling;
 mod score;
 mod shipped;
@@ -51,6 +54,8 @@ enum Verb {
     Show(show::ShowArgs),
     /// Remove a model from this machine
     Rm(hub::rm::Args),
+    /// Show or clear what --quant keeps for the next start
+    Cache(cache::CacheArgs),
     /// Measure how fast a model runs here
     Bench(bench::BenchArgs),
     /// List the architectures that can be run
@@ -77,6 +82,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::List(args) => done(hub::list::run(args)),
         Verb::Show(args) => done(show::run(&args)),
         Verb::Rm(args) => done(hub::rm::run(args)),
+        Verb::Cache(args) => done(cache::run(&args)),
         Verb::Bench(args) => done(bench::run(&args)),
         Verb::Models(args) => done(catalog::run(&args)),
         Verb::Completions(args) => done(manual::completions(&args)),

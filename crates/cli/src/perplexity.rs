@@ -18,8 +18,8 @@ use serde_json::json;
 use text::Tokenizer;
 
 use crate::generate::{name, or_closed_pipe};
+use crate::interrupt::{INTERRUPTED, interrupted};
 use crate::load::{self, Loaded, ModelArgs};
-use crate::quantize::{INTERRUPTED, interrupted};
 use base::{Distances, Reader, Writer};
 
 /// Tokens of a window where `-c` does not say.

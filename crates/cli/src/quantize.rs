@@ -1,10 +1,9 @@
 //! `influence quantize`: a model as a GGUF file in another number format.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -12,10 +11,8 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use models::{Checkpoint, Conversion, TARGETS, Target};
 use serde_json::json;
 
+use crate::interrupt::{INTERRUPTED, interrupted};
 use crate::load::resolve;
-
-/// Exit code of a program that Ctrl-C ended.
-pub const INTERRUPTED: u8 = 130;
 
 /// Write a model as a GGUF file in another number format
 #[derive(Args, Debug)]
@@ -43,7 +40,8 @@ pub struct QuantizeArgs {
     json: bool,
 }
 
-fn target(name: &str) -> Result<&'static Target, String> {
+/// The type of this name, or an error that lists them all.
+pub fn target(name: &str) -> Result<&'static Target, String> {
     let names = || TARGETS.iter().map(|t| t.name).collect::<Vec<_>>().join(", ");
     Target::from_name(name).ok_or_else(|| format!("expected one of {}", names()))
 }
@@ -64,33 +62,23 @@ pub fn run(args: &QuantizeArgs) -> Result<ExitCode> {
     }
     let conversion = checkpoint.convert(args.quant, args.pure)?;
     conversion.notes.iter().for_each(|note| eprintln!("note: {note}"));
-    let Some(notes) = write(args, &conversion)? else { return Ok(ExitCode::from(INTERRUPTED)) };
+    let written = write(&conversion, to, args.threads).context("-o");
+    let Some(notes) = written? else { return Ok(ExitCode::from(INTERRUPTED)) };
     notes.iter().for_each(|note| eprintln!("warning: {note}"));
     report(args, &conversion, notes)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn same_file(a: &std::path::Path, b: &std::path::Path) -> bool {
+fn same_file(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// A sign that turns true with Ctrl-C; the second one ends the program.
+/// Writes the file `to` behind a bar on standard error; what was odd about the numbers. `None` after Ctrl-C, which
+/// leaves nothing behind.
 ///
 /// # Errors
-/// The system has no such signal to give.
-pub fn interrupted() -> Result<Arc<AtomicBool>> {
-    let pressed = Arc::new(AtomicBool::new(false));
-    let sign = Arc::clone(&pressed);
-    ctrlc::set_handler(move || {
-        if sign.swap(true, Ordering::Relaxed) {
-            std::process::exit(INTERRUPTED.into());
-        }
-    })
-    .context("cannot watch for Ctrl-C")?;
-    Ok(pressed)
-}
-
-fn write(args: &QuantizeArgs, conversion: &Conversion) -> Result<Option<Vec<String>>> {
+/// The disk is full or gone; a tensor that cannot be read.
+pub fn write(conversion: &Conversion, to: &Path, threads: Option<u16>) -> Result<Option<Vec<String>>> {
     let stop = interrupted()?;
     let numbers = conversion.numbers().max(1);
     let style = ProgressStyle::with_template("{bar:30} {percent} % of {msg}, {eta} left");
@@ -98,15 +86,15 @@ fn write(args: &QuantizeArgs, conversion: &Conversion) -> Result<Option<Vec<Stri
         .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
         .with_message(HumanBytes(conversion.bytes()).to_string());
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = args.threads.map_or_else(cores, usize::from);
-    let written = conversion.write(&args.output, threads, |done| {
+    let threads = threads.map_or_else(cores, usize::from);
+    let written = conversion.write(to, threads, |done| {
         bar.set_position(done);
         !stop.load(Ordering::Relaxed)
     });
     bar.finish_and_clear();
     let what = || {
         let size = HumanBytes(conversion.bytes());
-        format!("-o {}: nothing was written; it needs {size}", args.output.display())
+        format!("{}: nothing was written; it needs {size}", to.display())
     };
     written.with_context(what)
 }

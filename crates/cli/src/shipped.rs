@@ -7,7 +7,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use etcetera::{BaseStrategy, choose_base_strategy};
+
+use crate::cache;
 
 /// What `-m` calls it.
 pub const NAME: &str = "influence-tiny";
@@ -19,10 +20,8 @@ const BYTES: &[u8] = include_bytes!("../../../assets/influence-tiny.gguf");
 /// # Errors
 /// No folder can be written to, neither the user's cache nor the one for temporary files.
 pub fn path() -> Result<PathBuf> {
-    let cache = choose_base_strategy().ok().map(|s| s.cache_dir().join("influence"));
-    let folders = cache.into_iter().chain([std::env::temp_dir().join("influence")]);
     let mut last = None;
-    for folder in folders {
+    for folder in cache::folders() {
         match place(&folder) {
             Ok(path) => return Ok(path),
             Err(error) => last = Some(error),
@@ -53,8 +52,8 @@ fn write_whole(folder: &Path, path: &Path) -> std::io::Result<()> {
     std::fs::rename(&part, path)
 }
 
-/// FNV-1a, 64 bits: tells one release's file from another's.
-fn fingerprint(bytes: &[u8]) -> u64 {
+/// FNV-1a, 64 bits: tells one release's file from another's, the same on every machine.
+pub fn fingerprint(bytes: &[u8]) -> u64 {
     bytes
         .iter()
         .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ byte as u64).wrapping_mul(0x0100_0000_01b3))

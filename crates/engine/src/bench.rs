@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use models::{CacheShape, Checkpoint, CpuBackend, Model, Span};
+use models::{CacheShape, Checkpoint, CpuBackend, KvType, Model, Span};
 
 use crate::{EngineConfig, EngineError, LoadError, available_memory};
 
@@ -40,14 +40,14 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Loads `path` for `threads` threads (`None`: as many as serve well).
+    /// Loads `path` for `threads` threads (`None`: as many as serve well), with keys and values as `kv` (`None`: f16).
     ///
     /// # Errors
     /// The file, key or tensor that stands in the way.
-    pub fn load(path: &Path, threads: Option<usize>) -> Result<Bench, LoadError> {
+    pub fn load(path: &Path, threads: Option<usize>, kv: Option<KvType>) -> Result<Bench, LoadError> {
         let checkpoint = Checkpoint::open(path)?;
         let work = work(&checkpoint, checkpoint.spec()?.tied == Some(true));
-        let model = Box::new(checkpoint.load(CpuBackend::new(threads))?);
+        let model = Box::new(checkpoint.load(CpuBackend::new(threads).storing(kv))?);
         Ok(Bench { model, work, block_size: EngineConfig::default().block_size, blocks: 0 })
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use models::{CandleBackend, Checkpoint, CpuBackend, Model};
+use models::{CandleBackend, Checkpoint, CpuBackend, KvType, Model};
 use serde_json::{Map, Value};
 use text::{ChatTemplate, GgufVocab, Tokenizer};
 use weights::{Gguf, Metadata};
@@ -53,6 +53,19 @@ pub enum Device {
     Metal,
 }
 
+/// How a model is loaded.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// What computes.
+    pub device: Device,
+    /// Threads that compute; `None`: as many as serve well. Only [`Device::Cpu`] looks at it.
+    pub threads: Option<usize>,
+    /// What keys and values are stored as; `None`: as fits the weights. Only [`Device::Cpu`] looks at it.
+    pub kv: Option<KvType>,
+    /// A GGUF of the same model whose weights serve instead: another format. All else stays the model's own.
+    pub weights: Option<PathBuf>,
+}
+
 /// A model, ready for requests.
 pub struct Loaded {
     /// The decoder with its weights.
@@ -67,6 +80,8 @@ pub struct Loaded {
     pub stop_ids: Vec<u32>,
     /// Where it lies.
     pub path: PathBuf,
+    /// Where its weights lie, if not there.
+    pub weights: Option<PathBuf>,
     /// What is odd about the model and does not keep it from running, for the reader.
     pub warnings: Vec<String>,
     /// How long all this took.
@@ -97,36 +112,46 @@ const TURN_ENDS: &[&str] = &[
     "</s>",
 ];
 
-/// Loads the folder or `.gguf` at `path`, to be computed on `device` by `threads` threads (`None`: as many as
-/// serve well; only [`Device::Cpu`] looks at it).
+/// Loads the folder or `.gguf` at `path`.
 ///
 /// # Errors
 /// The file, key, tensor or template that stands in the way.
-pub fn load(path: &Path, device: Device, threads: Option<usize>) -> Result<Loaded, LoadError> {
+pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, LoadError> {
     let start = Instant::now();
     let checkpoint = Checkpoint::open(path)?;
     let (tokenizer, template) = match checkpoint.gguf() {
         Some(gguf) => gguf_text(gguf)?,
         None => (Tokenizer::from_folder(path)?, ChatTemplate::from_folder(path)?),
     };
-    let spec = checkpoint.spec()?;
+    let vocab = checkpoint.spec()?.vocab;
     let generation = match checkpoint.gguf() {
         Some(_) => GenerationConfig::default(),
         None => generation(path)?,
     };
     let named = stop_ids(&checkpoint, &tokenizer, template.as_ref(), &generation);
-    let (inside, outside): (Vec<u64>, Vec<u64>) = named.into_iter().partition(|&id| id < spec.vocab as u64);
+    let (inside, outside): (Vec<u64>, Vec<u64>) = named.into_iter().partition(|&id| id < vocab as u64);
     let stop_ids = inside.into_iter().filter_map(|id| u32::try_from(id).ok()).collect();
-    let warnings = warnings(path, &tokenizer, outside, spec.vocab);
-    let model: Box<dyn Model> = match device {
-        Device::Cpu => Box::new(checkpoint.load(CpuBackend::suited(&checkpoint, threads))?),
+    let warnings = warnings(path, &tokenizer, outside, vocab);
+    let model = match &options.weights {
+        Some(weights) => computed(&Checkpoint::open(weights)?, options)?,
+        None => computed(&checkpoint, options)?,
+    };
+    let (tokenizer, path) = (Arc::new(tokenizer), path.to_path_buf());
+    let (weights, load_time) = (options.weights.clone(), start.elapsed());
+    Ok(Loaded { model, tokenizer, template, generation, stop_ids, path, weights, warnings, load_time })
+}
+
+/// The weights, on their device.
+fn computed(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Box<dyn Model>, LoadError> {
+    Ok(match options.device {
+        Device::Cpu => {
+            let backend = CpuBackend::suited(checkpoint, options.threads).storing(options.kv);
+            Box::new(checkpoint.load(backend)?)
+        }
         Device::Candle => Box::new(checkpoint.load(CandleBackend::cpu())?),
         Device::Cuda => Box::new(checkpoint.load(CandleBackend::cuda()?)?),
         Device::Metal => Box::new(checkpoint.load(CandleBackend::metal()?)?),
-    };
-    let (tokenizer, path) = (Arc::new(tokenizer), path.to_path_buf());
-    let load_time = start.elapsed();
-    Ok(Loaded { model, tokenizer, template, generation, stop_ids, path, warnings, load_time })
+    })
 }
 
 /// What does not fit together between tokenizer and model. Published models have such ids in passing

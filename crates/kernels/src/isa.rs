@@ -1,7 +1,8 @@
 //! Which instruction set the kernels of this process use. Asked before every kernel of the forward step.
 //!
-//! Chosen once, at run time, so that one binary is fast everywhere. `INFLUENCE_ISA=scalar|avx2|avx512`
-//! lowers the choice (it can never raise it above what the machine has).
+//! Chosen once, at run time, so that one binary is fast everywhere. `INFLUENCE_ISA` lowers the choice (it can
+//! never raise it above what the machine has): `scalar|avx2|avx512` on x86-64,
+//! `scalar|neon|neon-dotprod|neon-i8mm` on aarch64.
 
 use std::sync::OnceLock;
 
@@ -14,7 +15,23 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F, BW, DQ, VL and VNNI.
     Avx512,
+    /// What every aarch64 processor has.
+    Neon,
+    /// NEON with dot products of i8 (Armv8.2).
+    NeonDotprod,
+    /// NEON with dot products of u8 and i8 as well (Armv8.6).
+    NeonI8mm,
 }
+
+/// The sets of this architecture, each with all before it.
+#[cfg(target_arch = "x86_64")]
+const SETS: &[Isa] = &[Isa::Scalar, Isa::Avx2, Isa::Avx512];
+/// The sets of this architecture, each with all before it.
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+const SETS: &[Isa] = &[Isa::Scalar, Isa::Neon, Isa::NeonDotprod, Isa::NeonI8mm];
+/// The sets of this architecture, each with all before it.
+#[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_endian = "little"))))]
+const SETS: &[Isa] = &[Isa::Scalar];
 
 impl Isa {
     /// The name that `INFLUENCE_ISA` takes.
@@ -23,12 +40,15 @@ impl Isa {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Neon => "neon",
+            Isa::NeonDotprod => "neon-dotprod",
+            Isa::NeonI8mm => "neon-i8mm",
         }
     }
 
-    /// The set of this name, if there is one.
+    /// The set of this name, if this architecture has one.
     pub fn from_name(name: &str) -> Option<Isa> {
-        [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().find(|i| i.name().eq_ignore_ascii_case(name.trim()))
+        SETS.iter().copied().find(|i| i.name().eq_ignore_ascii_case(name.trim()))
     }
 
     /// The best set that this machine has.
@@ -50,7 +70,19 @@ impl Isa {
     }
 
     /// The best set that this machine has.
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+    pub fn best() -> Isa {
+        let dotprod = std::arch::is_aarch64_feature_detected!("dotprod");
+        let i8mm = std::arch::is_aarch64_feature_detected!("i8mm");
+        match (dotprod, i8mm) {
+            (true, true) => Isa::NeonI8mm,
+            (true, false) => Isa::NeonDotprod,
+            _ => Isa::Neon,
+        }
+    }
+
+    /// The best set that this machine has.
+    #[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_endian = "little"))))]
     pub fn best() -> Isa {
         Isa::Scalar
     }
@@ -66,11 +98,11 @@ impl Isa {
 
     /// Every set that this machine can run, scalar first (what a test walks through).
     pub fn available() -> Vec<Isa> {
-        [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|&i| i <= Isa::best()).collect()
+        SETS.iter().copied().filter(|&i| i <= Isa::best()).collect()
     }
 }
 
-/// A name in `INFLUENCE_ISA` that is none of ours, for a program that wants to say so at start.
+/// A name in `INFLUENCE_ISA` that is none of this architecture's, for a program that wants to say so at start.
 pub fn unknown_override() -> Option<String> {
     std::env::var("INFLUENCE_ISA").ok().filter(|n| !n.is_empty() && Isa::from_name(n).is_none())
 }
@@ -81,10 +113,10 @@ mod tests {
 
     #[test]
     fn names_round_trip_and_order_is_by_strength() {
-        for i in [Isa::Scalar, Isa::Avx2, Isa::Avx512] {
+        for &i in SETS {
             assert_eq!(Isa::from_name(i.name()), Some(i));
         }
-        assert!(Isa::Scalar < Isa::Avx2 && Isa::Avx2 < Isa::Avx512);
+        assert!(SETS.is_sorted() && SETS.contains(&Isa::best()));
         assert_eq!(Isa::from_name("sse9"), None);
         assert_eq!(Isa::available()[0], Isa::Scalar);
         assert!(Isa::current() <= Isa::best());

@@ -120,6 +120,11 @@ impl CpuBackend {
         CpuBackend { widen, ..backend }
     }
 
+    /// With keys and values as `kv`, if that says anything.
+    pub fn storing(self, kv: Option<KvType>) -> CpuBackend {
+        CpuBackend { kv: kv.unwrap_or(self.kv), ..self }
+    }
+
     fn with_cache(threads: Option<usize>, kv: KvType) -> CpuBackend {
         let threads = threads.unwrap_or_else(kernels::threads::default_threads);
         let (pool, acts) = (Arc::new(Pool::new(threads)), Mutex::new(Acts::new()));

@@ -71,7 +71,7 @@ fn the_json_object_has_what_it_promises() {
     assert_eq!(object["seed"], 7);
     assert_eq!(object["completion_tokens"], object["tokens"].as_array().unwrap().len());
     let ids: Vec<u32> = serde_json::from_value(object["tokens"].clone()).unwrap();
-    let model = engine::load(&shipped(), engine::Device::Cpu, None).unwrap();
+    let model = engine::load(&shipped(), &engine::LoadOptions::default()).unwrap();
     assert_eq!(model.tokenizer.decode(&ids, true), object["text"].as_str().unwrap());
 }
 

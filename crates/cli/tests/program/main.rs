@@ -6,6 +6,7 @@ mod generate;
 mod home;
 mod interrupt;
 mod manual;
+mod quantized;
 mod score;
 #[path = "../../../hub/tests/standin/mod.rs"]
 mod standin;

@@ -2,7 +2,7 @@
 
 use crate::home::{Home, stderr};
 
-const VERBS: [&str; 13] = [
+const VERBS: [&str; 14] = [
     "search",
     "download",
     "generate",
@@ -12,6 +12,7 @@ const VERBS: [&str; 13] = [
     "list",
     "show",
     "rm",
+    "cache",
     "bench",
     "models",
     "completions",

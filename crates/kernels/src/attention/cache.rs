@@ -11,6 +11,8 @@ use crate::simd::{Kernel, Simd, dispatch};
 
 /// Positions of a block.
 pub const POSITIONS: usize = 32;
+/// Numbers of a key or value that share a scale in [`KvType::Q8`].
+pub(super) const GROUP: usize = 32;
 
 /// How numbers of the cache are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +21,9 @@ pub enum KvType {
     F16,
     /// Four bytes, exact.
     F32,
+    /// One byte, and an f32 scale for each 32 numbers of a key or value: x becomes round(x / scale), scale being the
+    /// greatest magnitude over 127. What is no number becomes 0.
+    Q8,
 }
 
 /// Keys and values of one layer.
@@ -37,13 +42,17 @@ pub struct KvLayer {
 pub(super) enum Store {
     F16(Buffer<u16>),
     F32(Buffer<f32>),
+    /// Codes and scales.
+    Q8(Buffer<i8>, Buffer<f32>),
 }
 
 impl Store {
-    fn new(kind: KvType, len: usize) -> Store {
+    /// Room for `rows` keys or values of `dim` numbers.
+    fn new(kind: KvType, rows: usize, dim: usize) -> Store {
         match kind {
-            KvType::F16 => Store::F16(Buffer::zeroed(len)),
-            KvType::F32 => Store::F32(Buffer::zeroed(len)),
+            KvType::F16 => Store::F16(Buffer::zeroed(rows * dim)),
+            KvType::F32 => Store::F32(Buffer::zeroed(rows * dim)),
+            KvType::Q8 => Store::Q8(Buffer::zeroed(rows * dim), Buffer::zeroed(rows * dim.div_ceil(GROUP))),
         }
     }
 
@@ -51,6 +60,7 @@ impl Store {
         match self {
             Store::F16(b) => b.bytes(),
             Store::F32(b) => b.bytes(),
+            Store::Q8(codes, scales) => codes.bytes() + scales.bytes(),
         }
     }
 
@@ -59,6 +69,7 @@ impl Store {
         match self {
             Store::F16(b) => Raw::F16(b.as_mut_ptr()),
             Store::F32(b) => Raw::F32(b.as_mut_ptr()),
+            Store::Q8(codes, scales) => Raw::Q8(codes.as_mut_ptr(), scales.as_mut_ptr()),
         }
     }
 }
@@ -67,6 +78,7 @@ impl Store {
 enum Raw {
     F16(*mut u16),
     F32(*mut f32),
+    Q8(*mut i8, *mut f32),
 }
 // SAFETY: each thread writes the places of its own kv heads.
 unsafe impl Send for Raw {}
@@ -77,7 +89,7 @@ impl KvLayer {
     /// `blocks` blocks of zeros; keys of `k_dim` and values of `v_dim` numbers for each kv head.
     pub fn new(kind: KvType, blocks: usize, kv_heads: usize, k_dim: usize, v_dim: usize) -> KvLayer {
         let each = blocks * kv_heads * POSITIONS;
-        let (k, v) = (Store::new(kind, each * k_dim), Store::new(kind, each * v_dim.next_multiple_of(16)));
+        let (k, v) = (Store::new(kind, each, k_dim), Store::new(kind, each, v_dim.next_multiple_of(16)));
         KvLayer { k, v, kv_heads, k_dim, v_dim, blocks }
     }
 
@@ -105,6 +117,7 @@ impl KvLayer {
         let limit = self.blocks * POSITIONS;
         assert!(slots.iter().all(|&s| (s as usize) < limit), "a slot beyond {limit}");
         let (kd, vd, vs) = (self.k_dim, self.v_dim, self.v_stride());
+        let (kg, vg) = (kd.div_ceil(GROUP), vs.div_ceil(GROUP));
         let (kr, vr) = (self.k.raw(), self.v.raw());
         let head = |h: usize| {
             for (i, &slot) in slots.iter().enumerate() {
@@ -113,8 +126,14 @@ impl KvLayer {
                 let (k, v) = (&k[(i * heads + h) * kd..][..kd], &v[(i * heads + h) * vd..][..vd]);
                 // SAFETY: the slot is within the blocks; no other thread writes this head.
                 unsafe {
-                    put(kr, place * kd * POSITIONS + at, POSITIONS, k);
-                    put(vr, (place * POSITIONS + at) * vs, 1, v);
+                    let key = Places {
+                        at: place * kd * POSITIONS + at,
+                        step: POSITIONS,
+                        scale: place * kg * POSITIONS + at,
+                    };
+                    put(kr, key, k);
+                    let row = place * POSITIONS + at;
+                    put(vr, Places { at: row * vs, step: 1, scale: row * vg }, v);
                 }
             }
         };
@@ -122,12 +141,31 @@ impl KvLayer {
     }
 }
 
-/// Writes `x` from `at` on, `step` numbers apart.
+/// Where a key or value lies: from `at` on, its numbers `step` apart, and so its scales from `scale` on.
+#[derive(Clone, Copy)]
+struct Places {
+    at: usize,
+    step: usize,
+    scale: usize,
+}
+
+/// Writes `x` to its places.
 ///
 /// # Safety
-/// The places exist and nobody else uses them.
-unsafe fn put(to: Raw, at: usize, step: usize, x: &[f32]) {
+/// They exist and nobody else uses them.
+unsafe fn put(to: Raw, Places { at, step, scale }: Places, x: &[f32]) {
     match to {
+        Raw::Q8(codes, scales) => {
+            for (g, x) in x.chunks(GROUP).enumerate() {
+                let (unit, bytes) = quantize(x);
+                // SAFETY: the caller's promise.
+                unsafe { scales.add(scale + g * step).write(unit) };
+                for (i, &b) in bytes[..x.len()].iter().enumerate() {
+                    // SAFETY: the caller's promise.
+                    unsafe { codes.add(at + (g * GROUP + i) * step).write(b) };
+                }
+            }
+        }
         Raw::F32(p) => {
             for (i, &x) in x.iter().enumerate() {
                 // SAFETY: the caller's promise.
@@ -145,6 +183,24 @@ unsafe fn put(to: Raw, at: usize, step: usize, x: &[f32]) {
             }
         }
     }
+}
+
+/// What greater numbers are held at: 127 scales of it stay below f32's greatest.
+const LIMIT: f32 = 3.4e38;
+
+/// At most 32 numbers as a scale and multiples of it.
+fn quantize(x: &[f32]) -> (f32, [i8; GROUP]) {
+    let greatest = x.iter().fold(0f32, |m, x| if x.abs() > m { x.abs() } else { m }).min(LIMIT);
+    let scale = greatest / 127.0;
+    let mut codes = [0; GROUP];
+    if scale > 0.0 {
+        // A conversion holds what is beyond its range and makes 0 of what is no number.
+        codes
+            .iter_mut()
+            .zip(x)
+            .for_each(|(c, x)| *c = (x / scale).round_ties_even().clamp(-127.0, 127.0) as i8);
+    }
+    (scale, codes)
 }
 
 /// At most 32 numbers to f16, held within its range.

@@ -8,6 +8,7 @@
 //! All query heads of a kv head are rows of one tile, so a key is read once for them.
 
 mod cache;
+mod source;
 mod tile;
 
 pub use cache::{KvLayer, KvType, POSITIONS};
@@ -15,10 +16,11 @@ pub use cache::{KvLayer, KvType, POSITIONS};
 use crate::isa::Isa;
 use crate::pool::Pool;
 use crate::simd::dispatch;
-use cache::Store;
-use std::cell::RefCell;
+use cache::{GROUP, Store};
+use source::{Plain, Quant, Source};
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
-use tile::{Block, Number, State};
+use tile::{Block, State};
 
 /// Positions whose softmax is taken together; fixed, so that results do not depend on the number of threads.
 pub const SPLIT: usize = 512;
@@ -102,19 +104,24 @@ pub fn attend_on(
     }
     let parts: Vec<(usize, usize)> =
         tiles.iter().enumerate().flat_map(|(i, t)| t.splits().map(move |s| (i, s))).collect();
-    let mut done: Vec<State> = Vec::new();
-    done.resize_with(parts.len(), State::default);
-    pool.each_piece(&mut done, 1, |i, state| {
+    let mut done = PARTS.take();
+    if done.len() < parts.len() {
+        done.resize_with(parts.len(), State::default);
+    }
+    pool.each_piece(&mut done[..parts.len()], 1, |i, state| {
         let (t, split) = parts[i];
         work.split(&tiles[t], split, &mut state[0]);
     });
     pool.each(tiles.len(), |i| {
-        let mut total = Total::new(&work, &tiles[i]);
-        for ((_, _), state) in parts.iter().zip(&done).filter(|((t, _), _)| *t == i) {
-            total.add(state);
-        }
+        let (mut total, state) = SUMS.take();
+        total.clear(&work, &tiles[i]);
+        let first = parts.partition_point(|&(t, _)| t < i);
+        let mine = parts[first..].iter().take_while(|&&(t, _)| t == i).count();
+        done[first..first + mine].iter().for_each(|state| total.add(state));
         work.finish(&tiles[i], &total);
+        SUMS.set((total, state));
     });
+    PARTS.set(done);
 }
 
 fn check(kv: &KvLayer, p: &AttnParams<'_>, spans: &[Span<'_>], q: &[f32], out: &[f32]) {
@@ -208,13 +215,14 @@ impl<'a> Work<'a> {
 
     /// All splits of a tile.
     fn whole(&self, tile: &Tile<'_>) {
-        let mut total = Total::new(self, tile);
-        let mut state = State::default();
+        let (mut total, mut state) = SUMS.take();
+        total.clear(self, tile);
         for split in tile.splits() {
             self.split(tile, split, &mut state);
             total.add(&state);
         }
         self.finish(tile, &total);
+        SUMS.set((total, state));
     }
 
     /// One split of a tile.
@@ -222,9 +230,19 @@ impl<'a> Work<'a> {
         state.clear(tile.tokens * self.group, self.kv.v_stride());
         SCRATCH.with_borrow_mut(|s| {
             self.queries(tile, &mut s.q);
+            let (keys, values) = (self.kv.k_dim * POSITIONS, self.kv.v_stride() * POSITIONS);
+            let width = self.kv.v_stride();
             match (&self.kv.k, &self.kv.v) {
-                (Store::F16(k), Store::F16(v)) => self.blocks(tile, split, k, v, s, state),
-                (Store::F32(k), Store::F32(v)) => self.blocks(tile, split, k, v, s, state),
+                (Store::F16(k), Store::F16(v)) => self.blocks(tile, split, s, state, |at, next| {
+                    (plain(k, POSITIONS, keys, at, next), plain(v, width, values, at, next))
+                }),
+                (Store::F32(k), Store::F32(v)) => self.blocks(tile, split, s, state, |at, next| {
+                    (plain(k, POSITIONS, keys, at, next), plain(v, width, values, at, next))
+                }),
+                (Store::Q8(k, ks), Store::Q8(v, vs)) => self.blocks(tile, split, s, state, |at, next| {
+                    let k = quant::<true>(k, ks, (POSITIONS, self.kv.k_dim), at, next);
+                    (k, quant::<false>(v, vs, (width, width), at, next))
+                }),
                 _ => {}
             }
         });
@@ -241,14 +259,15 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn blocks<N: Number>(
+    /// Goes through the split's blocks; `read` gives keys and values of the block at a place and looks ahead to
+    /// the next.
+    fn blocks<K: Source, V: Source>(
         &self,
         tile: &Tile<'_>,
         split: usize,
-        k: &[N],
-        v: &[N],
         s: &mut Scratch,
         state: &mut State,
+        read: impl Fn(usize, usize) -> (K, V),
     ) {
         let (kd, stride) = (self.kv.k_dim, self.kv.v_stride());
         s.unpacked.resize((kd + stride) * POSITIONS, 0.0);
@@ -260,10 +279,13 @@ impl<'a> Work<'a> {
                 continue;
             }
             self.slopes(tile, from, &rows, &mut s.slopes);
-            let place = tile.span.blocks[from / POSITIONS] as usize * self.kv.kv_heads + tile.kv_head;
+            let place = |block: u32| block as usize * self.kv.kv_heads + tile.kv_head;
+            let here = tile.span.blocks[from / POSITIONS];
+            let next = tile.span.blocks.get(from / POSITIONS + 1).copied().unwrap_or(here);
+            let (k, v) = read(place(here), place(next));
             let block = Block {
-                k: &k[place * kd * POSITIONS..][..kd * POSITIONS],
-                v: &v[place * stride * POSITIONS..][..stride * POSITIONS],
+                k,
+                v,
                 q: &s.q,
                 k_dim: kd,
                 stride,
@@ -331,7 +353,30 @@ impl<'a> Work<'a> {
     }
 }
 
+/// The block of `len` numbers at `at`, and the one at `next`.
+fn plain<N>(store: &[N], width: usize, len: usize, at: usize, next: usize) -> Plain<'_, N> {
+    Plain { block: &store[at * len..][..len], next: &store[next * len..][..len], width }
+}
+
+/// As [`plain`]; 32 positions of `dims` numbers.
+fn quant<'a, const KEYS: bool>(
+    codes: &'a [i8],
+    scales: &'a [f32],
+    (width, dims): (usize, usize),
+    at: usize,
+    next: usize,
+) -> Quant<'a, KEYS> {
+    let (len, groups) = (dims * POSITIONS, dims.div_ceil(GROUP) * POSITIONS);
+    Quant {
+        codes: &codes[at * len..][..len],
+        scales: &scales[at * groups..][..groups],
+        next: &codes[next * len..][..len],
+        width,
+    }
+}
+
 /// The splits of a tile so far.
+#[derive(Default)]
 struct Total {
     max: Vec<f32>,
     weight: Vec<f32>,
@@ -340,10 +385,15 @@ struct Total {
 }
 
 impl Total {
-    fn new(work: &Work<'_>, tile: &Tile<'_>) -> Total {
-        let (rows, stride) = (tile.tokens * work.group, work.kv.v_stride());
-        let max = vec![f32::NEG_INFINITY; rows];
-        Total { max, weight: vec![0.0; rows], sum: vec![0.0; rows * stride], stride }
+    fn clear(&mut self, work: &Work<'_>, tile: &Tile<'_>) {
+        let rows = tile.tokens * work.group;
+        self.stride = work.kv.v_stride();
+        self.max.clear();
+        self.max.resize(rows, f32::NEG_INFINITY);
+        self.weight.clear();
+        self.weight.resize(rows, 0.0);
+        self.sum.clear();
+        self.sum.resize(rows * self.stride, 0.0);
     }
 
     /// Folds in the next split. A row that saw nothing of it stays as it is.
@@ -374,7 +424,11 @@ struct Scratch {
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::default());
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    /// Of a tile that one thread does alone.
+    static SUMS: Cell<(Total, State)> = Cell::default();
+    /// The splits of a call that are shared out.
+    static PARTS: Cell<Vec<State>> = Cell::default();
 }
 
 #[cfg(test)]

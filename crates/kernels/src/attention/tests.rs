@@ -118,7 +118,7 @@ fn attention_is_near_plain_arithmetic() {
     let pool = Pool::new(2);
     let n = 1100;
     for c in &CASES {
-        for (kind, tolerance) in [(KvType::F32, 2e-6), (KvType::F16, 1e-3)] {
+        for (kind, tolerance) in [(KvType::F32, 2e-6), (KvType::F16, 1e-3), (KvType::Q8, 1e-2)] {
             let s = sequence(c, kind, n, &pool);
             for isa in Isa::available().into_iter().skip(1) {
                 let from = 1037;
@@ -143,8 +143,8 @@ fn attention_is_near_plain_arithmetic() {
 fn a_row_is_the_same_bits_however_the_work_is_cut() {
     let pools: Vec<Pool> = (1..=3).map(Pool::new).collect();
     let n = 600;
-    for c in &CASES {
-        let s = sequence(c, KvType::F16, n, &pools[0]);
+    for (c, kind) in CASES.iter().flat_map(|c| [(c, KvType::F16), (c, KvType::Q8)]) {
+        let s = sequence(c, kind, n, &pools[0]);
         let width = c.heads * c.v_dim;
         let all = run(Isa::best(), &pools[1], c, &s, 0, n);
         for isa in Isa::available() {
@@ -199,4 +199,44 @@ fn both_ways_is_the_same_read_backwards() {
         let moved = run(&q, &k, &other)[0] != forth[0];
         assert_eq!(moved, window.is_none(), "the first token and the last, window {window:?}");
     }
+}
+
+/// The same attention over keys and values that were rounded by the format's definition and kept as f32.
+#[test]
+fn bytes_with_scales_are_read_as_their_definition_has_them() {
+    let (pool, n) = (Pool::new(2), 140);
+    let round = |x: &[f32], dim: usize| -> Vec<f32> {
+        let group = |g: &[f32]| -> Vec<f32> {
+            let scale = g.iter().fold(0f32, |m, x| m.max(x.abs())) / 127.0;
+            g.iter().map(|x| if scale > 0.0 { (x / scale).round_ties_even() * scale } else { 0.0 }).collect()
+        };
+        x.chunks(dim).flat_map(|row| row.chunks(32).flat_map(group).collect::<Vec<_>>()).collect()
+    };
+    for c in &CASES {
+        let bytes = sequence(c, KvType::Q8, n, &pool);
+        let mut plain = sequence(c, KvType::F32, n, &pool);
+        let slots: Vec<u32> = (0..n).map(|i| plain.table[i / 32] * 32 + i as u32 % 32).collect();
+        plain.kv.write(&pool, &slots, &round(&plain.k, c.k_dim), &round(&plain.v, c.v_dim));
+        for isa in Isa::available() {
+            for (from, to) in [(0, n), (n - 1, n)] {
+                let (a, b) = (run(isa, &pool, c, &bytes, from, to), run(isa, &pool, c, &plain, from, to));
+                assert!(a.iter().zip(&b).all(|(a, b)| a.to_bits() == b.to_bits()), "{} {from}", isa.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn strange_numbers_do_not_spread_in_bytes() {
+    let pool = Pool::new(1);
+    let mut kv = KvLayer::new(KvType::Q8, 1, 1, 4, 4);
+    let v = [f32::INFINITY, f32::NAN, 0.0, -1.0];
+    kv.write(&pool, &[0, 1], &[0.0; 8], &[&v[..], &[0.0; 4]].concat());
+    let p = AttnParams::new(1, 0.5);
+    let mut out = [0.0; 4];
+    attend(&pool, &kv, &p, &[Span { row: 0, tokens: 1, position: 0, blocks: &[0] }], &[1.0; 4], &mut out);
+    assert!(out[0] > 3e38 && out[0].is_finite() && out[1..] == [0.0; 3], "{out:?}");
+    // 32 numbers of a value in f32, f16, and as bytes with one scale.
+    let bytes = |kind| KvLayer::new(kind, 1, 2, 64, 64).bytes() / (2 * 32 * 64 * 2 / 32);
+    assert_eq!([KvType::F32, KvType::F16, KvType::Q8].map(bytes), [128, 64, 36]);
 }

@@ -4,33 +4,9 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::cache::POSITIONS;
+use super::source::{Source, Wide};
 use crate::math;
 use crate::simd::{Kernel, Simd, fold_sum};
-
-/// How a number of the cache is read.
-pub trait Number: Copy + 'static {
-    /// `S::LANES` numbers.
-    ///
-    /// # Safety
-    /// They exist.
-    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::F;
-}
-
-impl Number for f32 {
-    #[inline(always)]
-    unsafe fn load<S: Simd>(s: S, p: *const f32) -> S::F {
-        // SAFETY: the caller's promise.
-        unsafe { s.load(p) }
-    }
-}
-
-impl Number for u16 {
-    #[inline(always)]
-    unsafe fn load<S: Simd>(s: S, p: *const u16) -> S::F {
-        // SAFETY: the caller's promise.
-        unsafe { s.load_f16(p) }
-    }
-}
 
 /// Softmax so far and the weighted sum of values, for some rows.
 #[derive(Default)]
@@ -63,11 +39,11 @@ impl State {
 }
 
 /// One block of 32 positions for rows that lie one after another.
-pub struct Block<'a, N> {
+pub struct Block<'a, K, V> {
     /// Keys, `[k_dim][32]`.
-    pub k: &'a [N],
+    pub k: K,
     /// Values, `[32][stride]`.
-    pub v: &'a [N],
+    pub v: V,
     /// Scaled queries, `[rows][k_dim]`.
     pub q: &'a [f32],
     /// Numbers of a key.
@@ -93,13 +69,14 @@ pub struct Block<'a, N> {
     pub state: &'a mut State,
 }
 
-impl<N: Number> Kernel for Block<'_, N> {
+impl<K: Source, V: Source> Kernel for Block<'_, K, V> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let (first, n) = (self.rows.start, self.rows.len());
         let (keys, values) = (self.k_dim * POSITIONS, self.stride * POSITIONS);
-        assert!(self.k.len() >= keys && self.v.len() >= values && self.stride.is_multiple_of(16));
+        assert!(self.k.has(self.k_dim, POSITIONS) && self.v.has(POSITIONS, self.stride));
+        assert!(self.stride.is_multiple_of(16));
         assert!(self.q.len() >= self.rows.end * self.k_dim && self.scores.len() >= n * POSITIONS);
         assert!(self.seen.len() >= n && self.written <= POSITIONS && self.unpacked.len() >= keys + values);
         assert!(self.state.sum.len() >= self.rows.end * self.stride);
@@ -109,17 +86,17 @@ impl<N: Number> Kernel for Block<'_, N> {
             let q = self.q.as_ptr().add(first * self.k_dim);
             let scores = self.scores.as_mut_ptr();
             let sum = self.state.sum.as_mut_ptr().add(first * self.stride);
-            let many = n > 2 * S::TILE && size_of::<N>() < 4;
+            let many = n > 2 * S::TILE && K::NARROW;
+            let (wide_k, wide_v) = self.unpacked.split_at_mut(keys);
             if many {
-                convert(s, self.k, keys, self.unpacked.as_mut_ptr());
-                convert(s, self.v, values, self.unpacked.as_mut_ptr().add(keys));
+                convert(s, self.k, self.k_dim, POSITIONS, wide_k);
+                convert(s, self.v, POSITIONS, self.stride, wide_v);
             }
-            let (uk, uv) = (self.unpacked.as_ptr(), self.unpacked.as_ptr().add(keys));
             let to_scores = Product { a: q, lda: self.k_dim, k: self.k_dim, width: POSITIONS, c: scores };
             if many {
-                product(s, to_scores, uk, n);
+                product(s, to_scores, Wide(wide_k, POSITIONS), n);
             } else {
-                product(s, to_scores, self.k.as_ptr(), n);
+                product(s, to_scores, self.k, n);
             }
             for r in 0..n {
                 if self.softcap > 0.0 {
@@ -139,23 +116,25 @@ impl<N: Number> Kernel for Block<'_, N> {
                 c: sum,
             };
             if many {
-                product(s, to_sum, uv, n);
+                product(s, to_sum, Wide(wide_v, self.stride), n);
             } else {
-                product(s, to_sum, self.v.as_ptr(), n);
+                product(s, to_sum, self.v, n);
             }
         }
     }
 }
 
 /// # Safety
-/// `from` and `to` have `len` numbers, a multiple of 16.
+/// `from` and `to` have `rows` x `width` numbers, `width` a multiple of 16.
 #[inline(always)]
-unsafe fn convert<S: Simd, N: Number>(s: S, from: &[N], len: usize, to: *mut f32) {
-    let mut i = 0;
-    while i < len {
-        // SAFETY: the caller's promise.
-        unsafe { s.store(to.add(i), N::load(s, from.as_ptr().add(i))) };
-        i += S::LANES;
+unsafe fn convert<S: Simd, B: Source>(s: S, from: B, rows: usize, width: usize, to: &mut [f32]) {
+    for k in 0..rows {
+        let mut at = 0;
+        while at < width {
+            // SAFETY: the caller's promise.
+            unsafe { s.store(to.as_mut_ptr().add(k * width + at), from.load(s, k, at)) };
+            at += S::LANES;
+        }
     }
 }
 
@@ -172,7 +151,7 @@ struct Product {
 /// # Safety
 /// The matrices of [`Product`] exist with `rows` rows; `width` is a multiple of 16.
 #[inline(always)]
-unsafe fn product<S: Simd, N: Number>(s: S, p: Product, b: *const N, rows: usize) {
+unsafe fn product<S: Simd, B: Source>(s: S, p: Product, b: B, rows: usize) {
     let mut r = 0;
     let mut left = rows.div_ceil(S::TILE);
     while r < rows {
@@ -181,17 +160,17 @@ unsafe fn product<S: Simd, N: Number>(s: S, p: Product, b: *const N, rows: usize
         unsafe {
             let at = Product { a: p.a.add(r * p.lda), c: p.c.add(r * p.width), ..p };
             match (S::TILE, n) {
-                (1, _) => columns::<S, N, 1, 1>(s, at, b),
-                (6, 1) => columns::<S, N, 1, 2>(s, at, b),
-                (6, 2) => columns::<S, N, 2, 2>(s, at, b),
-                (6, 3) => columns::<S, N, 3, 2>(s, at, b),
-                (6, 4) => columns::<S, N, 4, 2>(s, at, b),
-                (6, 5) => columns::<S, N, 5, 2>(s, at, b),
-                (6, _) => columns::<S, N, 6, 2>(s, at, b),
-                (_, 1) => columns::<S, N, 1, 2>(s, at, b),
-                (_, 2) => columns::<S, N, 2, 2>(s, at, b),
-                (_, 3) => columns::<S, N, 3, 2>(s, at, b),
-                (_, _) => columns::<S, N, 4, 2>(s, at, b),
+                (1, _) => columns::<S, B, 1, 1>(s, at, b),
+                (6, 1) => columns::<S, B, 1, 2>(s, at, b),
+                (6, 2) => columns::<S, B, 2, 2>(s, at, b),
+                (6, 3) => columns::<S, B, 3, 2>(s, at, b),
+                (6, 4) => columns::<S, B, 4, 2>(s, at, b),
+                (6, 5) => columns::<S, B, 5, 2>(s, at, b),
+                (6, _) => columns::<S, B, 6, 2>(s, at, b),
+                (_, 1) => columns::<S, B, 1, 2>(s, at, b),
+                (_, 2) => columns::<S, B, 2, 2>(s, at, b),
+                (_, 3) => columns::<S, B, 3, 2>(s, at, b),
+                (_, _) => columns::<S, B, 4, 2>(s, at, b),
             }
         }
         r += n;
@@ -204,16 +183,16 @@ unsafe fn product<S: Simd, N: Number>(s: S, p: Product, b: *const N, rows: usize
 /// # Safety
 /// As for [`product`], with `NR` rows.
 #[inline(always)]
-unsafe fn columns<S: Simd, N: Number, const NR: usize, const NC: usize>(s: S, p: Product, b: *const N) {
+unsafe fn columns<S: Simd, B: Source, const NR: usize, const NC: usize>(s: S, p: Product, b: B) {
     let mut at = 0;
     // SAFETY: the caller's promise.
     unsafe {
         while at + NC * S::LANES <= p.width {
-            tile::<S, N, NR, NC>(s, p, b, at);
+            tile::<S, B, NR, NC>(s, p, b, at);
             at += NC * S::LANES;
         }
         while at < p.width {
-            tile::<S, N, NR, 1>(s, p, b, at);
+            tile::<S, B, NR, 1>(s, p, b, at);
             at += S::LANES;
         }
     }
@@ -222,12 +201,7 @@ unsafe fn columns<S: Simd, N: Number, const NR: usize, const NC: usize>(s: S, p:
 /// # Safety
 /// As for [`product`]; `at + NC x LANES <= width`.
 #[inline(always)]
-unsafe fn tile<S: Simd, N: Number, const NR: usize, const NC: usize>(
-    s: S,
-    p: Product,
-    b: *const N,
-    at: usize,
-) {
+unsafe fn tile<S: Simd, B: Source, const NR: usize, const NC: usize>(s: S, p: Product, b: B, at: usize) {
     let mut acc = [[s.splat(0.0); NC]; NR];
     // SAFETY: the caller's promise.
     unsafe {
@@ -238,8 +212,9 @@ unsafe fn tile<S: Simd, N: Number, const NR: usize, const NC: usize>(
         }
         for k in 0..p.k {
             let mut x = [s.splat(0.0); NC];
+            b.ahead(s, k, at);
             for c in 0..NC {
-                x[c] = N::load(s, b.add(k * p.width + at + c * S::LANES));
+                x[c] = b.load(s, k, at + c * S::LANES);
             }
             for r in 0..NR {
                 let a = s.load1(p.a.add(r * p.lda + k));
@@ -297,10 +272,12 @@ unsafe fn weigh<S: Simd>(
     let p = scores.as_mut_ptr();
     // SAFETY: 32 numbers at p, and in the lanes of the row; `stride`, a multiple of 16, in its sum.
     unsafe {
-        scores[..from].fill(f32::NEG_INFINITY);
-        scores[to..POSITIONS].fill(f32::NEG_INFINITY);
+        if (from, to) != (0, POSITIONS) {
+            scores[..from].fill(f32::NEG_INFINITY);
+            scores[to..POSITIONS].fill(f32::NEG_INFINITY);
+        }
         let old = state.max[row];
-        let new = greatest(scores, old);
+        let new = greatest(s, p, old);
         let lanes = state.lanes.as_mut_ptr().add(row * POSITIONS);
         let rescale = if new == old { s.splat(1.0) } else { math::exp(s, s.splat(old - new)) };
         if new != old {
@@ -322,16 +299,29 @@ unsafe fn weigh<S: Simd>(
     }
 }
 
+/// The greatest of 32 scores and `floor`; one that is no number is passed over.
+///
+/// # Safety
+/// `scores` has 32 numbers.
 #[inline(always)]
-fn greatest(scores: &[f32], floor: f32) -> f32 {
-    let mut m = [floor; 8];
-    for i in 0..POSITIONS {
-        let x = scores[i];
-        m[i % 8] = if x > m[i % 8] { x } else { m[i % 8] };
+unsafe fn greatest<S: Simd>(s: S, scores: *const f32, floor: f32) -> f32 {
+    let mut lanes = [floor; 16];
+    let mut all = s.splat(floor);
+    let mut i = 0;
+    // SAFETY: the caller's promise; a register has at most 16 lanes.
+    unsafe {
+        while i < POSITIONS {
+            all = s.max(s.load(scores.add(i)), all);
+            i += S::LANES;
+        }
+        s.store(lanes.as_mut_ptr(), all);
     }
-    let mut all = floor;
-    for i in 0..8 {
-        all = if m[i] > all { m[i] } else { all };
+    let mut n = lanes.len();
+    while n > 1 {
+        n /= 2;
+        for i in 0..n {
+            lanes[i] = if lanes[i + n] > lanes[i] { lanes[i + n] } else { lanes[i] };
+        }
     }
-    all
+    lanes[0]
 }

@@ -21,7 +21,8 @@ use crate::simd::Simd;
 pub const PANEL: usize = 32;
 /// Columns of a block.
 pub const BLOCK: usize = 32;
-const LINE: usize = 4 * PANEL;
+/// Bytes of a line.
+pub const LINE: usize = 4 * PANEL;
 
 /// What one row has in one unit, before it is packed.
 #[derive(Clone)]

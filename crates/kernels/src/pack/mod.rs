@@ -7,8 +7,10 @@
 
 pub mod layout;
 mod read;
+mod transpose;
 
 use crate::alloc::Buffer;
+use crate::isa::Isa;
 use crate::pool::Pool;
 use crate::quant::DType;
 use layout::*;
@@ -184,15 +186,12 @@ impl PackedLinear {
         if self.layout == Layout::Raw {
             return self.data.copy_from_slice(bytes);
         }
-        let (dtype, layout, cols) = (self.dtype, self.layout, self.cols);
+        let (dtype, layout, cols, isa) = (self.dtype, self.layout, self.cols, Isa::current());
         pool.each_piece(&mut self.data, self.stride, |p, panel| {
             let from = p * PANEL * row_bytes;
             let rows = &bytes[from..bytes.len().min(from + PANEL * row_bytes)];
-            match layout {
-                Layout::F32 => pack_plain::<4>(panel, rows, row_bytes),
-                Layout::F16 => pack_plain::<2>(panel, rows, row_bytes),
-                Layout::BF16 => pack_pairs(panel, rows, row_bytes),
-                _ => pack_integer(dtype, panel, rows, row_bytes, cols),
+            if !transpose::pack_panel(isa, dtype, panel, rows, row_bytes) {
+                pack_bytes(dtype, layout, panel, rows, row_bytes, cols);
             }
         });
     }
@@ -279,6 +278,16 @@ fn panel_bytes(layout: Layout, cols: usize) -> Option<usize> {
         (cols / (BLOCK * F::S::SUPER)).checked_mul(F::UNIT)
     }
     with_format!(layout, F => of::<F>(cols), None)
+}
+
+/// Packs up to 32 rows byte by byte, into zeros: the definition.
+fn pack_bytes(dtype: DType, layout: Layout, panel: &mut [u8], rows: &[u8], row_bytes: usize, cols: usize) {
+    match layout {
+        Layout::F32 => pack_plain::<4>(panel, rows, row_bytes),
+        Layout::F16 => pack_plain::<2>(panel, rows, row_bytes),
+        Layout::BF16 => pack_pairs(panel, rows, row_bytes),
+        _ => pack_integer(dtype, panel, rows, row_bytes, cols),
+    }
 }
 
 /// `[cols][32 rows]` of `W` bytes.

@@ -35,6 +35,46 @@ fn a_row_read_back_is_the_formats_own() {
     }
 }
 
+/// Whole panels go another way than the definition, to the same bytes; every byte is written.
+#[test]
+fn panels_packed_fast_are_those_packed_byte_by_byte() {
+    let mut seed = 11u64;
+    let mut next = || {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (seed >> 40) as u8
+    };
+    let mut fast = 0;
+    for f in FORMATS {
+        for cols in [1, 2, 3, 8, 19, 40].map(|n| n * f.block_len) {
+            let Some((row_bytes, (layout, stride))) =
+                f.dtype.bytes(cols).and_then(|n| Some((n, plan(f.dtype, cols, n)?)))
+            else {
+                continue;
+            };
+            if layout == Layout::Raw {
+                continue;
+            }
+            let rows: Vec<u8> = (0..PANEL * row_bytes).map(|_| next()).collect();
+            let mut expected = vec![0; stride];
+            pack_bytes(f.dtype, layout, &mut expected, &rows, row_bytes, cols);
+            for isa in Isa::available() {
+                let mut panel = vec![0xaa; stride];
+                if transpose::pack_panel(isa, f.dtype, &mut panel, &rows, row_bytes) {
+                    fast += 1;
+                    assert!(panel == expected, "{} with {cols} columns by {}", f.name, isa.name());
+                } else {
+                    let plain = matches!(layout, Layout::F32 | Layout::F16 | Layout::BF16);
+                    let ends = plain && !row_bytes.is_multiple_of(16);
+                    assert!(ends || cfg!(target_endian = "big"), "{} is packed byte by byte", f.name);
+                }
+            }
+            let some = &rows[..row_bytes * (PANEL - 1)];
+            assert!(!transpose::pack_panel(Isa::best(), f.dtype, &mut expected, some, row_bytes));
+        }
+    }
+    assert!(fast > 0 || cfg!(target_endian = "big"));
+}
+
 #[test]
 fn wrong_sizes_are_refused() {
     let pool = Pool::new(1);

@@ -173,6 +173,11 @@ impl Simd for Avx2 {
         unsafe { _mm256_storeu_si256(p.cast(), a) }
     }
     #[inline(always)]
+    unsafe fn columns(self, p: *const u8, stride: usize) -> [__m256i; 4] {
+        // SAFETY: the caller's promise.
+        unsafe { super::columns::avx2(p, stride) }
+    }
+    #[inline(always)]
     unsafe fn iload4(self, p: *const i8) -> __m256i {
         // SAFETY: the caller's promise.
         unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }

@@ -158,6 +158,11 @@ impl Simd for Avx512 {
         unsafe { _mm512_storeu_si512(p.cast(), a) }
     }
     #[inline(always)]
+    unsafe fn columns(self, p: *const u8, stride: usize) -> [__m512i; 4] {
+        // SAFETY: the caller's promise.
+        unsafe { super::columns::avx512(p, stride) }
+    }
+    #[inline(always)]
     unsafe fn iload4(self, p: *const i8) -> __m512i {
         // SAFETY: the caller's promise.
         unsafe { _mm512_set1_epi32(p.cast::<i32>().read_unaligned()) }

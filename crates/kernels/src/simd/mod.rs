@@ -9,6 +9,9 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod columns;
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+mod neon;
 mod scalar;
 
 pub use scalar::Scalar;
@@ -93,6 +96,12 @@ pub trait Simd: Copy {
     unsafe fn iload(self, p: *const u8) -> Self::I;
     /// Writes 4 x `LANES` bytes.
     unsafe fn istore(self, p: *mut u8, a: Self::I);
+    /// Reads 16 bytes of each of `LANES` rows, `stride` apart: register c has word c of every row.
+    #[inline(always)]
+    unsafe fn columns(self, p: *const u8, stride: usize) -> [Self::I; 4] {
+        // SAFETY: the caller's promise.
+        unsafe { columns::portable(self, p, stride) }
+    }
     /// Reads four bytes into all lanes.
     unsafe fn iload4(self, p: *const i8) -> Self::I;
     /// Reads `LANES` u8 as i32.
@@ -120,6 +129,14 @@ pub fn dispatch<K: Kernel>(isa: Isa, k: K) -> K::Output {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Isa::Avx2 => unsafe { avx2::run(k) },
+        #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+        // SAFETY: `Isa::best` found every feature that this entry enables.
+        Isa::NeonI8mm => unsafe { neon::run_i8mm(k) },
+        #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+        // SAFETY: as above.
+        Isa::NeonDotprod => unsafe { neon::run_dotprod(k) },
+        #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+        Isa::Neon => neon::run(k),
         _ => k.run(scalar::Scalar),
     }
 }
