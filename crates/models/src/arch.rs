@@ -168,7 +168,7 @@ impl Spec {
 
 pub(crate) fn attention(h: &Hparams, dim: usize) -> Result<Attn> {
     let n_heads = h.dim("attention.head_count")?;
-    let n_kv_heads = match h.opt_usize("attention.head_count_kv")? {
+    let n_kv_heads = match h.opt_most("attention.head_count_kv")? {
         Some(n) if n_heads.is_multiple_of(n) => n,
         Some(n) => {
             return Err(h.bad("attention.head_count_kv", n, format!("a divisor of the {n_heads} heads")));

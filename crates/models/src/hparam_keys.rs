@@ -55,7 +55,7 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("rope.scaling.long_factor", &["rope_parameters.long_factor", "rope_scaling.long_factor"]),
     ("hidden_act", &["hidden_activation", "hidden_act"]),
     ("tie_word_embeddings", &["tie_word_embeddings"]),
-    ("attention_bias", &["attention_bias", "attention_in_bias", "attention_out_bias"]),
+    ("attention_bias", &["attention_bias", "attention_in_bias", "attention_out_bias", "qkv_bias"]),
     ("mlp_bias", &["mlp_bias"]),
     ("lm_head_bias", &["lm_head_bias"]),
     ("layer_types", &["layer_types", "layers_block_type"]),
@@ -65,6 +65,7 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("use_bidirectional_attention", &["use_bidirectional_attention"]),
     ("position_embedding_type", &["position_embedding_type"]),
     ("rope.scaling.finetuned", &[]),
+    ("normalization_function", &["normalization_function"]),
     // Experts.
     ("expert_count", &["num_local_experts", "num_experts", "n_routed_experts"]),
     ("expert_used_count", &["num_experts_per_tok"]),

@@ -161,7 +161,8 @@ impl Hparams {
     /// A least and a greatest number, if present; null or `Infinity` stand for no bound.
     pub fn opt_range(&self, key: &str) -> Result<Option<(f32, f32)>> {
         let end = |v: Option<&Value>, open: f32| match v? {
-            Value::Null | Value::String(_) => Some(open),
+            // transformers 5 writes {"__float__": "Infinity"}.
+            Value::Null | Value::String(_) | Value::Object(_) => Some(open),
             other => other.as_f64().map(|f| f as f32),
         };
         self.parsed(key, "a list of two numbers", |v| {
@@ -174,6 +175,15 @@ impl Hparams {
     /// A list of whole numbers, if present.
     pub fn opt_counts(&self, key: &str) -> Result<Option<Vec<usize>>> {
         self.parsed(key, "a list of whole numbers", |v| v.as_array()?.iter().map(whole).collect())
+    }
+
+    /// A whole number of at least one, if present; of a list with one for each layer, the greatest.
+    pub fn opt_most(&self, key: &str) -> Result<Option<usize>> {
+        let most = |v: &Value| match v {
+            Value::Array(list) => list.iter().map(whole).try_fold(0, |a, b| b.map(|b| a.max(b))),
+            one => whole(one),
+        };
+        self.parsed(key, "a whole number of at least 1", |v| most(v).filter(|&n| n > 0))
     }
 
     /// A whole number for each of `n` layers; one number stands for all.

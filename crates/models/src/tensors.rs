@@ -46,6 +46,10 @@ impl Tensors {
         self.map.contains_key(name)
     }
 
+    pub fn has_shape(&self, name: &str, shape: &[usize]) -> bool {
+        self.map.get(name).is_some_and(|t| t.shape == shape)
+    }
+
     /// The tensor `name` as GGUF would have it, if there is one.
     fn fetch(&self, name: &str) -> Result<Option<Tensor>> {
         if let Some(unreadable) = self.unreadable.get(name) {

@@ -27,7 +27,13 @@ fn fixtures() -> Vec<Fixture> {
     let mut dirs: Vec<PathBuf> = std::fs::read_dir(root).unwrap().map(|e| e.unwrap().path()).collect();
     dirs.retain(|d| d.join("reference.json").exists());
     dirs.sort();
-    assert!(dirs.len() >= 25, "fixtures are missing: {dirs:?}");
+    assert!(dirs.len() >= 34, "fixtures are missing: {dirs:?}");
+    // While one family is worked on, INFLUENCE_FIXTURES names the beginnings of the rows to look at.
+    if let Ok(names) = std::env::var("INFLUENCE_FIXTURES") {
+        let chosen =
+            |d: &Path| names.split(',').any(|n| d.file_name().unwrap().to_str().unwrap().starts_with(n));
+        dirs.retain(|d| chosen(d));
+    }
     dirs.into_iter().map(Fixture::open).collect()
 }
 
@@ -234,7 +240,9 @@ fn whatever_is_forgotten_shows() {
             assert!(far > TOLERANCE, "{}: without its {what} only {far} of the spread away", fixture.name());
         }
     }
-    assert_eq!(shown.len(), FORGET.len(), "no fixture has the others: {shown:?}");
+    if std::env::var_os("INFLUENCE_FIXTURES").is_none() {
+        assert_eq!(shown.len(), FORGET.len(), "no fixture has the others: {shown:?}");
+    }
 }
 
 /// What a row becomes on the CPU depends on that row alone, to the bit: not on chunks, threads or company.
@@ -242,8 +250,9 @@ fn whatever_is_forgotten_shows() {
 #[test]
 fn the_cpu_gives_the_same_bits_however_it_is_asked() {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/influence-tiny.gguf");
-    let tokens = fixtures().remove(0).tokens("/prompts/33");
-    for path in fixtures().into_iter().map(|f| f.dir).chain([shipped]) {
+    let prompts = fixtures().into_iter().map(|f| (f.dir.clone(), f.tokens("/prompts/33")));
+    let first = fixtures().remove(0).tokens("/prompts/33");
+    for (path, tokens) in prompts.chain([(shipped, first)]) {
         let checkpoint = Checkpoint::open(&path).unwrap();
         let logits = |threads: usize, chunk: usize| {
             logits(&mut checkpoint.load(CpuBackend::new(Some(threads))).unwrap(), &tokens, chunk)

@@ -91,6 +91,9 @@ fn granite_hybrid(h: &Hparams) -> Result<Spec> {
         ..Mamba2::of(h, s.dim)?
     };
     let mamba = Mamba2 { gated_norm: GatedNorm::After { groups: mamba.n_groups, eps: s.norm.eps }, ..mamba };
+    if let Some(other) = h.opt_str("normalization_function")?.filter(|n| n != "rmsnorm") {
+        return Err(h.bad("normalization_function", other, "rmsnorm"));
+    }
     let attends = attention_layers(h, s.layers.len())?;
     for (layer, attends) in s.layers.iter_mut().zip(attends) {
         layer.ffn = ffn.clone();

@@ -29,6 +29,11 @@ impl<B: Backend> LayerLoader<'_, B> {
         self.tensors.has(&self.name(name))
     }
 
+    /// Whether the file has this tensor in this shape.
+    pub fn has_shape(&self, name: &str, shape: &[usize]) -> bool {
+        self.tensors.has_shape(&self.name(name), shape)
+    }
+
     /// The matrix `name.weight`, with `name.bias` if there is one.
     pub fn linear(&self, name: &str, out: usize, inner: usize) -> Result<B::Linear> {
         let weight = self.tensors.get(&self.name(&format!("{name}.weight")), &[out, inner])?;

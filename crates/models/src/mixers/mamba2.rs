@@ -138,8 +138,16 @@ impl Mamba2 {
             a: from.decay("ssm_a", &[heads])?,
             d: from.numbers("ssm_d", &[heads])?,
             dt_bias: from.vector("ssm_dt.bias", heads)?,
-            norm: if norm { Some(from.numbers("ssm_norm.weight", &[self.inner()])?) } else { None },
+            norm: if norm { Some(self.norm_weights(from)?) } else { None },
         })
+    }
+
+    /// A GGUF has them as `[groups, numbers of a group]`.
+    fn norm_weights<B: Backend>(&self, from: &LayerLoader<'_, B>) -> Result<Vec<f32>> {
+        let whole_shape = [self.inner()];
+        let whole = from.has_shape("ssm_norm.weight", &whole_shape);
+        let shape = [self.n_groups, self.inner() / self.n_groups];
+        from.numbers("ssm_norm.weight", if whole { &whole_shape } else { &shape })
     }
 
     pub(crate) fn run<'w, B: Backend>(
