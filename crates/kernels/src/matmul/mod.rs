@@ -162,14 +162,16 @@ impl<'a> Task<'a> {
                     Input::Quant(a) => self.integer(isa, s, a, p, from, n),
                     Input::Float(x) => self.float(isa, s, x, p, from, n),
                 }
-                self.store(&s.out, p, from, n);
+                if self.target(p, from).is_none() {
+                    self.store(&s.out, p, from, n);
+                }
             }
         });
     }
 
     fn integer(&self, isa: Isa, s: &mut Scratch, a: &Acts, p: usize, from: usize, n: usize) {
         s.room(n);
-        let stride = if n > 1 { unit_stride(a) } else { 0 };
+        let stride = if n > 1 { a.stride() } else { 0 };
         with_format!(self.weight.layout(), F => {
             let job = int8::Panel::<F, true> {
                 units: self.weight.panel(self.first_panel + p),
@@ -179,10 +181,25 @@ impl<'a> Task<'a> {
                 tokens: n,
                 blocks: self.weight.cols() / 32,
                 out: &mut s.out,
+                first: true,
+                to: self.target(p, from),
                 format: PhantomData,
             };
             int8::panel(isa, job, &mut s.bytes);
         }, ());
+    }
+
+    /// Where the integer kernels write panel `p`'s results of the tokens from `from` on themselves: a whole panel.
+    fn target(&self, p: usize, from: usize) -> Option<int8::Target> {
+        static NOTHING: [f32; PANEL] = [0.0; PANEL];
+        let row = p * PANEL;
+        if !matches!(self.input, Input::Quant(_)) || row + PANEL > self.rows {
+            return None;
+        }
+        let bias = self.bias.map_or(&NOTHING[..], |b| &b[row..]).as_ptr();
+        // SAFETY: the token's rows lie in `out`.
+        let at = unsafe { self.out.add(from * self.rows + row) };
+        Some(int8::Target { at, stride: self.rows, bias, add: self.add })
     }
 
     fn float(&self, isa: Isa, s: &mut Scratch, x: &[f32], p: usize, from: usize, n: usize) {
@@ -244,11 +261,6 @@ impl<'a> Task<'a> {
             }
         }
     }
-}
-
-/// Blocks from one row of activations to the next.
-fn unit_stride(a: &Acts) -> usize {
-    a.cols() / 32 + 1
 }
 
 /// A raw panel as `[cols][32]` f32.
