@@ -15,16 +15,20 @@ pub struct ActBlock {
     pub q: [i8; 32],
     /// The scale.
     pub d: f32,
-    /// Sum of `q`.
-    pub sum: i32,
-    /// `d` x `sum`.
+    /// `d` x the sum of `q`.
     pub dsum: f32,
-    /// Sums of either half of `q`.
-    pub half: [i32; 2],
-    /// `d` x `half`.
+    /// `d` x the sums of either half of `q`.
     pub dhalf: [f32; 2],
-    reserved: u32,
+    /// What a dot product with codes less 128 starts at: [`MAGIC`] - 128 x the sum of `q`.
+    pub start_wide: i32,
+    /// The same for codes less 64.
+    pub start: i32,
+    /// The same for codes less 64 of either half.
+    pub start_half: [i32; 2],
 }
+
+/// 1.5 x 2^23 as bits: an integer added to it is, read as f32, added to that number.
+pub const MAGIC: i32 = 0x4b40_0000;
 
 // SAFETY: integers and floats only; all zero is a block of zeros.
 unsafe impl Plain for ActBlock {}
@@ -43,9 +47,11 @@ impl Default for Acts {
     }
 }
 
-/// Blocks from one row to the next: one more than needed, so that rows do not all fall on the same cache set.
+/// Blocks, that is cache lines, from one row to the next: an odd multiple of 16, so that a stretch of 16 blocks
+/// of the six rows that are multiplied together spreads evenly over the 64 sets of the first-level cache.
 fn stride(cols: usize) -> usize {
-    cols / 32 + 1
+    let sixteens = (cols / 32).div_ceil(16);
+    16 * (sixteens | 1)
 }
 
 impl Acts {
@@ -62,6 +68,11 @@ impl Acts {
             self.blocks = Buffer::zeroed(need.next_power_of_two());
         }
         (self.rows, self.cols) = (rows, cols);
+    }
+
+    /// Blocks from one row to the next.
+    pub fn stride(&self) -> usize {
+        stride(self.cols)
     }
 
     /// Rows held.
@@ -149,8 +160,10 @@ unsafe fn block<S: Simd>(s: S, x: *const f32, out: &mut ActBlock) {
         unsafe { s.store_i8(out.q.as_mut_ptr().add(i), s.mul(s.load(x.add(i)), f)) };
     }
     let sum = |q: &[i8]| q.iter().map(|&q| i32::from(q)).sum::<i32>();
-    out.half = [sum(&out.q[..16]), sum(&out.q[16..])];
-    out.sum = out.half[0] + out.half[1];
-    (out.d, out.dsum) = (d, d * out.sum as f32);
-    out.dhalf = out.half.map(|h| d * h as f32);
+    let half = [sum(&out.q[..16]), sum(&out.q[16..])];
+    let sum = half[0] + half[1];
+    (out.d, out.dsum) = (d, d * sum as f32);
+    out.dhalf = half.map(|h| d * h as f32);
+    (out.start_wide, out.start) = (MAGIC - 128 * sum, MAGIC - 64 * sum);
+    out.start_half = half.map(|h| MAGIC - 64 * h);
 }

@@ -8,7 +8,7 @@
 //!     acc = fma(minimum[r, g], d[t, g] x sum(q), acc)      if the format has minima
 //! ```
 //! Rows are lanes, so nothing is ever added across lanes. The integer accumulator starts at
-//! `MAGIC - offset x sum(q)`: read as f32 it is then 1.5 x 2^23 + dot, and `fma(it, scale, -1.5 x 2^23 scale)`
+//! `MAGIC - offset x sum(q)`, which lies ready beside `q`: read as f32 it is then 1.5 x 2^23 + dot, and `fma(it, scale, -1.5 x 2^23 scale)`
 //! is dot x scale rounded once: conversion and product in one instruction (scales have at most 17
 //! significant bits, so the subtracted product is exact).
 //!
@@ -19,7 +19,7 @@
 // go through memory.
 #![allow(clippy::needless_range_loop)]
 
-use super::acts::ActBlock;
+use super::acts::{ActBlock, MAGIC};
 use crate::isa::Isa;
 use crate::pack::layout::{BLOCK, C8, C8Narrow, Codes, Flat, Format, PANEL, Scales};
 use crate::simd::{Kernel, Simd, dispatch};
@@ -29,16 +29,22 @@ use std::marker::PhantomData;
 pub const DIRECT: usize = 4;
 /// Columns unpacked at a time: 32 rows of them and their scales stay in the first-level cache.
 const STRETCH: usize = 512;
-/// Bytes of an unpacked stretch, with two scales and two minima per block.
-pub const SCRATCH: usize = STRETCH / BLOCK * (32 * 32 + 4 * PANEL * 4);
+/// Bytes of an unpacked stretch, with two scales (each twice) and two minima per block.
+pub const SCRATCH: usize = STRETCH / BLOCK * (32 * 32 + 6 * PANEL * 4);
 
 /// How far ahead of a stream from memory lines are asked for: the processor's own prefetch does not look
 /// past a page, and the arithmetic between two lines leaves it idle.
 const AHEAD: usize = 4096;
 
-/// 1.5 x 2^23 as bits, and its negative as a number.
-const MAGIC: i32 = 0x4b40_0000;
-const MINUS_MAGIC: f32 = -12_582_912.0;
+/// What is subtracted from the codes of an unpacked stretch. Formats with minima have no offset; 64 leaves the
+/// codes of all narrow formats within 127, where AVX2's products do not saturate.
+const fn flat_offset<F: Format>() -> i32 {
+    match (F::C::WIDE, F::S::MIN) {
+        (true, _) => 128,
+        (_, true) => 0,
+        _ => 64,
+    }
+}
 
 /// Packed weights x a few tokens, codes unpacked in registers; or an unpacked stretch x many tokens.
 /// Results are added to `out`.
@@ -55,10 +61,35 @@ pub struct Panel<'a, F, const DIRECTLY: bool> {
     pub tokens: usize,
     /// Blocks of a row.
     pub blocks: usize,
-    /// `[tokens][32]`: the results.
+    /// `[tokens][32]`: the sums so far.
     pub out: &'a mut [f32],
+    /// Nothing was summed before.
+    pub first: bool,
+    /// Where the sums go when they are complete, if not to `out`.
+    pub to: Option<Target>,
     /// The format.
     pub format: PhantomData<F>,
+}
+
+/// Where the results of 32 rows go.
+#[derive(Clone, Copy)]
+pub struct Target {
+    /// The first token's first row.
+    pub at: *mut f32,
+    /// Numbers from one token to the next.
+    pub stride: usize,
+    /// 32 numbers to add.
+    pub bias: *const f32,
+    /// Add to what is there.
+    pub add: bool,
+}
+
+impl Target {
+    /// As seen from token `t` on.
+    fn from(self, t: usize) -> Target {
+        // The pointer is only used where the token exists.
+        Target { at: self.at.wrapping_add(t * self.stride), ..self }
+    }
 }
 
 impl<F: Format, const DIRECTLY: bool> Kernel for Panel<'_, F, DIRECTLY> {
@@ -74,6 +105,8 @@ impl<F: Format, const DIRECTLY: bool> Kernel for Panel<'_, F, DIRECTLY> {
             stride: self.stride,
             blocks: self.blocks,
             out: self.out.as_mut_ptr(),
+            first: self.first,
+            to: self.to,
         };
         // SAFETY: the asserts above; the caller's activations have `tokens` rows of `blocks` blocks.
         unsafe {
@@ -95,11 +128,25 @@ struct Walk {
     stride: usize,
     blocks: usize,
     out: *mut f32,
+    first: bool,
+    to: Option<Target>,
 }
 
-/// A whole panel x any number of tokens; `out` is `[tokens][32]` and is replaced.
+impl Walk {
+    /// As seen from token `t` on.
+    ///
+    /// # Safety
+    /// There is such a token.
+    #[inline(always)]
+    unsafe fn from(self, t: usize) -> Walk {
+        // SAFETY: the caller's promise.
+        let (acts, out) = unsafe { (self.acts.add(t * self.stride), self.out.add(t * PANEL)) };
+        Walk { acts, out, to: self.to.map(|to| to.from(t)), ..self }
+    }
+}
+
+/// A whole panel x any number of tokens; the results are in `to` if there is one, else in `out`.
 pub fn panel<F: Format>(isa: Isa, p: Panel<'_, F, true>, scratch: &mut [u8]) {
-    p.out[..p.tokens * PANEL].fill(0.0);
     if p.tokens <= DIRECT {
         return dispatch(isa, p);
     }
@@ -107,10 +154,11 @@ pub fn panel<F: Format>(isa: Isa, p: Panel<'_, F, true>, scratch: &mut [u8]) {
     for b in (0..p.blocks).step_by(step) {
         let n = step.min(p.blocks - b);
         let units = &p.units[b / F::S::SUPER * F::UNIT..];
-        dispatch(isa, Unpack::<F> { units, blocks: n, to: scratch, format: PhantomData });
+        dispatch(isa, Unpack::<F> { units, offset: p.offset, blocks: n, to: scratch, format: PhantomData });
         // SAFETY: block b of the first token exists.
         let acts = unsafe { p.acts.add(b) };
-        let p = Panel { units: &scratch[..], acts, blocks: n, out: &mut *p.out, ..p };
+        let to = p.to.filter(|_| b + n == p.blocks);
+        let p = Panel { units: &scratch[..], acts, blocks: n, out: &mut *p.out, first: b == 0, to, ..p };
         match (F::S::HALF, F::S::MIN, F::C::WIDE) {
             (false, false, true) => flat::<(C8, Flat<false, false>), F>(isa, p),
             (false, false, false) => flat::<(C8Narrow, Flat<false, false>), F>(isa, p),
@@ -123,16 +171,15 @@ pub fn panel<F: Format>(isa: Isa, p: Panel<'_, F, true>, scratch: &mut [u8]) {
 
 /// Runs an unpacked stretch, whose type says nothing of where it came from.
 fn flat<T: Format, F: Format>(isa: Isa, p: Panel<'_, F, true>) {
-    let Panel { units, offset, acts, stride, tokens, blocks, out, .. } = p;
-    dispatch(
-        isa,
-        Panel::<T, false> { units, offset, acts, stride, tokens, blocks, out, format: PhantomData },
-    );
+    let Panel { units, offset, acts, stride, tokens, blocks, out, first, to, .. } = p;
+    let format = PhantomData;
+    dispatch(isa, Panel::<T, false> { units, offset, acts, stride, tokens, blocks, out, first, to, format });
 }
 
 /// Unpacks a stretch of packed weights.
 struct Unpack<'a, F> {
     units: &'a [u8],
+    offset: i32,
     blocks: usize,
     to: &'a mut [u8],
     format: PhantomData<F>,
@@ -148,7 +195,7 @@ impl<F: Format> Kernel for Unpack<'_, F> {
                 && self.units.len() >= self.blocks / F::S::SUPER * F::UNIT
         );
         // SAFETY: the asserts.
-        unsafe { unpack::<S, F>(s, self.units.as_ptr(), self.blocks, self.to.as_mut_ptr()) }
+        unsafe { unpack::<S, F>(s, self.units.as_ptr(), self.offset, self.blocks, self.to.as_mut_ptr()) }
     }
 }
 
@@ -157,9 +204,10 @@ impl<F: Format> Kernel for Unpack<'_, F> {
 /// # Safety
 /// `units` has the blocks, `to` has room for them.
 #[inline(always)]
-unsafe fn unpack<S: Simd, F: Format>(s: S, units: *const u8, blocks: usize, to: *mut u8) {
+unsafe fn unpack<S: Simd, F: Format>(s: S, units: *const u8, offset: i32, blocks: usize, to: *mut u8) {
     let groups = if F::S::HALF { 2 } else { 1 };
-    let head_bytes = groups * PANEL * 4 * if F::S::MIN { 2 } else { 1 };
+    let head_bytes = groups * PANEL * 4 * if F::S::MIN { 3 } else { 2 };
+    let shift = s.isplat(0x0101_0101 * (flat_offset::<F>() - offset));
     for b in 0..blocks {
         // SAFETY: block b of the units, and its place in `to`.
         unsafe {
@@ -171,18 +219,19 @@ unsafe fn unpack<S: Simd, F: Format>(s: S, units: *const u8, blocks: usize, to: 
             let mut row = 0;
             while row < PANEL {
                 for half in 0..groups {
-                    s.store(scales.add(half * PANEL + row), F::S::scale(s, unit, sub, half, row));
+                    let scale = F::S::scale(s, unit, sub, half, row);
+                    s.store(scales.add(half * PANEL + row), scale);
+                    let less = F::S::less(s, unit, scale, half, row);
+                    s.store(scales.add((groups + half) * PANEL + row), less);
                     if F::S::MIN {
-                        s.store(
-                            scales.add((groups + half) * PANEL + row),
-                            F::S::min(s, unit, sub, half, row),
-                        );
+                        let min = F::S::min(s, unit, sub, half, row);
+                        s.store(scales.add((2 * groups + half) * PANEL + row), min);
                     }
                 }
                 let line = head.add(head_bytes + 4 * row);
                 macro_rules! group {
                     ($($g:literal)*) => {$(
-                        s.istore(line.add($g * 128), F::C::get::<S, $g>(s, codes, row));
+                        s.istore(line.add($g * 128), s.iadd(F::C::get::<S, $g>(s, codes, row), shift));
                     )*};
                 }
                 group!(0 1 2 3 4 5 6 7);
@@ -203,7 +252,7 @@ unsafe fn many<S: Simd, F: Format>(s: S, w: Walk, tokens: usize) {
         let n = (tokens - t).div_ceil(left);
         // SAFETY: tokens t..t + n exist.
         unsafe {
-            let at = Walk { acts: w.acts.add(t * w.stride), out: w.out.add(t * PANEL), ..w };
+            let at = w.from(t);
             match (S::TILE, n) {
                 (1, _) => tile::<S, F, 1, 1, 0>(s, at),
                 (6, 1) => tile::<S, F, 1, 2, 0>(s, at),
@@ -239,7 +288,7 @@ unsafe fn few<S: Simd, F: Format>(s: S, w: Walk, tokens: usize) {
         };
         // SAFETY: tokens t..t + n exist.
         unsafe {
-            let at = Walk { acts: w.acts.add(t * w.stride), out: w.out.add(t * PANEL), ..w };
+            let at = w.from(t);
             match (S::TILE, n) {
                 (1, _) => tile::<S, F, 1, 1, AHEAD>(s, at),
                 (6, 1) => tile::<S, F, 1, 2, AHEAD>(s, at),
@@ -268,7 +317,12 @@ unsafe fn tile<S: Simd, F: Format, const NT: usize, const RT: usize, const FAR: 
         unsafe {
             for t in 0..NT {
                 for r in 0..RT {
-                    acc[t][r] = s.load(w.out.add(t * PANEL + row + r * S::LANES));
+                    if !w.first {
+                        acc[t][r] = s.load(w.out.add(t * PANEL + row + r * S::LANES));
+                    }
+                    if let Some(to) = w.to {
+                        s.prefetch(to.at.wrapping_add(t * to.stride + row + r * S::LANES).cast());
+                    }
                 }
             }
             for u in 0..w.blocks / F::S::SUPER {
@@ -283,17 +337,24 @@ unsafe fn tile<S: Simd, F: Format, const NT: usize, const RT: usize, const FAR: 
                 for sub in 0..F::S::SUPER {
                     let acts = w.acts.add(u * F::S::SUPER + sub);
                     if FAR == 0 {
-                        // Activations come from the second level: ask for them two blocks ahead.
+                        // Activations come from the second level: ask for them four blocks ahead.
                         for t in 0..NT {
-                            s.prefetch(acts.wrapping_add(t * w.stride + 2).cast());
+                            s.prefetch(acts.wrapping_add(t * w.stride + 4).cast());
                         }
                     }
-                    block::<S, F, NT, RT>(s, unit, sub, row, acts, w.stride, w.offset, &mut acc);
+                    block::<S, F, NT, RT, FAR>(s, unit, sub, row, acts, w.stride, w.offset, &mut acc);
                 }
             }
             for t in 0..NT {
                 for r in 0..RT {
-                    s.store(w.out.add(t * PANEL + row + r * S::LANES), acc[t][r]);
+                    let at = row + r * S::LANES;
+                    let Some(to) = w.to else {
+                        s.store(w.out.add(t * PANEL + at), acc[t][r]);
+                        continue;
+                    };
+                    let out = to.at.add(t * to.stride + at);
+                    let v = s.add(acc[t][r], s.load(to.bias.add(at)));
+                    s.store(out, if to.add { s.add(s.load(out), v) } else { v });
                 }
             }
         }
@@ -307,7 +368,7 @@ unsafe fn tile<S: Simd, F: Format, const NT: usize, const RT: usize, const FAR: 
 /// `unit` has block `sub`; `acts` has a block for each of `NT` tokens, `stride` apart.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)] // the operands of one inlined loop body
-unsafe fn block<S: Simd, F: Format, const NT: usize, const RT: usize>(
+unsafe fn block<S: Simd, F: Format, const NT: usize, const RT: usize, const FAR: usize>(
     s: S,
     unit: *const u8,
     sub: usize,
@@ -322,10 +383,10 @@ unsafe fn block<S: Simd, F: Format, const NT: usize, const RT: usize>(
         let codes = unit.add(F::S::HEAD + sub * F::C::BYTES);
         let mut dots = [[s.isplat(0); RT]; NT];
         macro_rules! start {
-            ($a:ident, $sum:expr) => {
+            ($a:ident, $start:expr) => {
                 for t in 0..NT {
                     let $a = acts.add(t * stride);
-                    let start = s.isplat(MAGIC - offset * $sum);
+                    let start = start::<S, F, FAR>(s, $start, offset);
                     for r in 0..RT {
                         dots[t][r] = start;
                     }
@@ -351,18 +412,35 @@ unsafe fn block<S: Simd, F: Format, const NT: usize, const RT: usize>(
             )*};
         }
         if F::S::HALF {
-            start!(a, (*a).half[0]);
+            start!(a, &raw const (*a).start_half[0]);
             group!(0 1 2 3);
             finish::<S, F, NT, RT>(s, unit, sub, 0, row, acts, stride, &dots, acc);
-            start!(a, (*a).half[1]);
+            start!(a, &raw const (*a).start_half[1]);
             group!(4 5 6 7);
             finish::<S, F, NT, RT>(s, unit, sub, 1, row, acts, stride, &dots, acc);
         } else {
-            start!(a, (*a).sum);
+            start!(a, if F::C::WIDE { &raw const (*a).start_wide } else { &raw const (*a).start });
             group!(0 1 2 3 4 5 6 7);
             finish::<S, F, NT, RT>(s, unit, sub, 0, row, acts, stride, &dots, acc);
         }
     }
+}
+
+/// What the dots of one group start at, given where the start for codes less 64 (128 if `WIDE`) lies.
+///
+/// # Safety
+/// `ready` is a block's.
+#[inline(always)]
+unsafe fn start<S: Simd, F: Format, const FAR: usize>(s: S, ready: *const i32, offset: i32) -> S::I {
+    if F::S::MIN {
+        return s.isplat(MAGIC);
+    }
+    if F::C::WIDE || FAR == 0 {
+        // SAFETY: the caller's promise.
+        return unsafe { s.iload4(ready.cast()) };
+    }
+    // SAFETY: the caller's promise.
+    s.isplat(MAGIC + ((unsafe { *ready } - MAGIC) >> 6) * offset)
 }
 
 /// Scales the dots of one group and adds them up.
@@ -386,7 +464,7 @@ unsafe fn finish<S: Simd, F: Format, const NT: usize, const RT: usize>(
         // SAFETY: the caller's promise.
         unsafe {
             let scale = F::S::scale(s, unit, sub, half, row + r * S::LANES);
-            let less = s.mul(scale, s.splat(MINUS_MAGIC));
+            let less = F::S::less(s, unit, scale, half, row + r * S::LANES);
             let min = F::S::min(s, unit, sub, half, row + r * S::LANES);
             for t in 0..NT {
                 let a = acts.add(t * stride);

@@ -13,7 +13,7 @@ use crate::pack::layout::PANEL;
 use crate::pack::{Layout, PackedLinear, with_format};
 use crate::pool::Pool;
 use crate::simd::dispatch;
-use acts::{ActBlock, Acts};
+use acts::Acts;
 use std::cell::RefCell;
 use std::marker::PhantomData;
 
@@ -165,33 +165,50 @@ impl<'a> Task<'a> {
         SCRATCH.with_borrow_mut(|s| {
             for p in first..last {
                 match self.input {
-                    Input::Quant(a) => self.integer(isa, s, a.row(from), unit_stride(a), p, n),
-                    Input::Part(a, first, _) => {
-                        self.integer(isa, s, a.row(first + from), unit_stride(a), p, n)
-                    }
+                    Input::Quant(a) => self.integer(isa, s, a, 0, p, from, n),
+                    Input::Part(a, first, _) => self.integer(isa, s, a, first, p, from, n),
                     Input::Float(x) => self.float(isa, s, x, p, from, n),
                 }
-                self.store(&s.out, p, from, n);
+                if self.target(p, from).is_none() {
+                    self.store(&s.out, p, from, n);
+                }
             }
         });
     }
 
-    fn integer(&self, isa: Isa, s: &mut Scratch, row: &[ActBlock], stride: usize, p: usize, n: usize) {
+    /// Panel `p` for the tokens `from..from + n`, whose activations begin at row `first + from` of `a`.
+    #[allow(clippy::too_many_arguments)] // where a tile begins and ends
+    fn integer(&self, isa: Isa, s: &mut Scratch, a: &Acts, first: usize, p: usize, from: usize, n: usize) {
         s.room(n);
-        let stride = if n > 1 { stride } else { 0 };
+        let stride = if n > 1 { a.stride() } else { 0 };
         with_format!(self.weight.layout(), F => {
             let job = int8::Panel::<F, true> {
                 units: self.weight.panel(self.first_panel + p),
                 offset: self.weight.layout().offset(),
-                acts: row.as_ptr(),
+                acts: a.row(first + from).as_ptr(),
                 stride,
                 tokens: n,
                 blocks: self.weight.cols() / 32,
                 out: &mut s.out,
+                first: true,
+                to: self.target(p, from),
                 format: PhantomData,
             };
             int8::panel(isa, job, &mut s.bytes);
         }, ());
+    }
+
+    /// Where the integer kernels write panel `p`'s results of the tokens from `from` on themselves: a whole panel.
+    fn target(&self, p: usize, from: usize) -> Option<int8::Target> {
+        static NOTHING: [f32; PANEL] = [0.0; PANEL];
+        let row = p * PANEL;
+        if matches!(self.input, Input::Float(_)) || row + PANEL > self.rows {
+            return None;
+        }
+        let bias = self.bias.map_or(&NOTHING[..], |b| &b[row..]).as_ptr();
+        // SAFETY: the token's rows lie in `out`.
+        let at = unsafe { self.out.add(from * self.rows + row) };
+        Some(int8::Target { at, stride: self.rows, bias, add: self.add })
     }
 
     fn float(&self, isa: Isa, s: &mut Scratch, x: &[f32], p: usize, from: usize, n: usize) {
@@ -253,11 +270,6 @@ impl<'a> Task<'a> {
             }
         }
     }
-}
-
-/// Blocks from one row of activations to the next.
-fn unit_stride(a: &Acts) -> usize {
-    a.cols() / 32 + 1
 }
 
 /// A raw panel as `[cols][32]` f32.

@@ -85,7 +85,18 @@ pub trait Scales {
     unsafe fn min<S: Simd>(s: S, _head: *const u8, _sub: usize, _half: usize, _row: usize) -> S::F {
         s.splat(0.0)
     }
+    /// `scale` x -1.5 x 2^23: what takes the integers' start away again (see `matmul/int8.rs`).
+    ///
+    /// # Safety
+    /// As for `scale`, of which it is the result (for `sub` 0).
+    #[inline(always)]
+    unsafe fn less<S: Simd>(s: S, _head: *const u8, scale: S::F, _half: usize, _row: usize) -> S::F {
+        s.mul(scale, s.splat(MINUS_MAGIC))
+    }
 }
+
+/// -1.5 x 2^23
+const MINUS_MAGIC: f32 = -12_582_912.0;
 
 /// A packed format: scales, then codes.
 pub trait Format {
@@ -345,7 +356,7 @@ scales!(F16Super, super 8, head H, half false, min false,
     get(s, p, sub, half) f16s(s, p, row));
 
 /// Scales unpacked to f32, for a tile of weights that many tokens will use: per block, each half's scales,
-/// then (if `MIN`) each half's minima.
+/// then each half's scales x -1.5 x 2^23, then (if `MIN`) each half's minima.
 pub struct Flat<const HALF: bool, const MIN: bool>;
 
 impl<const HALF: bool, const MIN: bool> Flat<HALF, MIN> {
@@ -355,7 +366,7 @@ impl<const HALF: bool, const MIN: bool> Flat<HALF, MIN> {
 
 impl<const HALF: bool, const MIN: bool> Scales for Flat<HALF, MIN> {
     const SUPER: usize = 1;
-    const HEAD: usize = Self::GROUPS * PANEL * 4 * if MIN { 2 } else { 1 };
+    const HEAD: usize = Self::GROUPS * PANEL * 4 * if MIN { 3 } else { 2 };
     const HALF: bool = HALF;
     const MIN: bool = MIN;
     fn put(_: &mut [u8], _: usize, _: &RowUnit) {}
@@ -366,6 +377,11 @@ impl<const HALF: bool, const MIN: bool> Scales for Flat<HALF, MIN> {
     }
     #[inline(always)]
     unsafe fn min<S: Simd>(s: S, head: *const u8, _sub: usize, half: usize, row: usize) -> S::F {
+        // SAFETY: within the caller's head.
+        unsafe { s.load(head.cast::<f32>().add((2 * Self::GROUPS + half) * PANEL + row)) }
+    }
+    #[inline(always)]
+    unsafe fn less<S: Simd>(s: S, head: *const u8, _: S::F, half: usize, row: usize) -> S::F {
         // SAFETY: within the caller's head.
         unsafe { s.load(head.cast::<f32>().add((Self::GROUPS + half) * PANEL + row)) }
     }

@@ -18,12 +18,13 @@ pub(super) unsafe fn portable<S: Simd>(s: S, p: *const u8, stride: usize) -> [S:
     for i in 0..S::LANES {
         // SAFETY: the caller's promise.
         let row = unsafe { p.add(i * stride).cast::<[[u8; 4]; 4]>().read_unaligned() };
-        for (column, word) in words.iter_mut().zip(row) {
-            column[i] = word;
+        for c in 0..4 {
+            words[c][i] = row[c];
         }
     }
     // SAFETY: each column has room for the lanes of the widest register.
-    words.map(|column| unsafe { s.iload(column.as_ptr().cast()) })
+    let column = |c: usize| unsafe { s.iload(words[c].as_ptr().cast()) };
+    [column(0), column(1), column(2), column(3)]
 }
 
 /// [`portable`], by AVX-512.
