@@ -6,6 +6,8 @@
 //! the readers of [`super::read`] and the writers of [`super::layout`] define byte by byte; they do the panels
 //! that this file does not: those of less than 32 rows.
 
+use std::array::from_fn;
+
 use super::layout::*;
 use crate::isa::Isa;
 use crate::quant::DType;
@@ -15,16 +17,6 @@ use crate::simd::{Kernel, Simd, dispatch};
 const H: usize = 2 * PANEL;
 /// A word of each row.
 type Words = [u32; PANEL];
-
-/// `f(row)` for each row. Not `array::from_fn`, which may stay a function of its own, compiled for any machine.
-#[inline(always)]
-fn each_row(f: impl Fn(usize) -> u32) -> Words {
-    let mut words = [0; PANEL];
-    for (row, word) in words.iter_mut().enumerate() {
-        *word = f(row);
-    }
-    words
-}
 
 /// Packs `rows`, 32 rows of the file's bytes, as `panel`. False, with nothing done, when this file has no way
 /// to do it.
@@ -123,10 +115,9 @@ impl<S: Simd, const BYTES: usize, const UNIT: usize> Block<'_, S, BYTES, UNIT> {
     fn table(&self, from: usize) -> [Words; 4] {
         let mut table = [[0u32; PANEL]; 4];
         for row in (0..PANEL).step_by(S::LANES) {
-            let turned = self.turned(from, row);
-            for i in 0..4 {
+            for (words, v) in table.iter_mut().zip(self.turned(from, row)) {
                 // SAFETY: row + LANES <= PANEL words.
-                unsafe { self.s.istore(table[i].as_mut_ptr().add(row).cast(), turned[i]) }
+                unsafe { self.s.istore(words.as_mut_ptr().add(row).cast(), v) }
             }
         }
         table
@@ -136,9 +127,9 @@ impl<S: Simd, const BYTES: usize, const UNIT: usize> Block<'_, S, BYTES, UNIT> {
     #[inline(always)]
     fn put<const N: usize>(&mut self, to: usize, row: usize, lines: [S::I; N]) {
         assert!(to + N * LINE <= UNIT && row + S::LANES <= PANEL);
-        for i in 0..N {
+        for (i, v) in lines.into_iter().enumerate() {
             // SAFETY: line i ends within the unit, and the rows within the line.
-            unsafe { self.s.istore(self.unit.as_mut_ptr().add(to + i * LINE + 4 * row), lines[i]) }
+            unsafe { self.s.istore(self.unit.as_mut_ptr().add(to + i * LINE + 4 * row), v) }
         }
     }
 
@@ -154,9 +145,7 @@ impl<S: Simd, const BYTES: usize, const UNIT: usize> Block<'_, S, BYTES, UNIT> {
     #[inline(always)]
     fn put_bytes(&mut self, to: usize, words: &Words, shift: u32) {
         let out: &mut [u8; PANEL] = from_mut(self.unit, to);
-        for (out, word) in out.iter_mut().zip(words) {
-            *out = (word >> shift) as u8;
-        }
+        *out = from_fn(|r| (words[r] >> shift) as u8);
     }
 
     /// The halves of the words from bit `shift` on.
@@ -189,12 +178,8 @@ fn from_mut<const N: usize, const UNIT: usize>(unit: &mut [u8; UNIT], at: usize)
 #[inline(always)]
 fn nibble_lines<S: Simd>(s: S, w: [S::I; 8]) -> [[S::I; 4]; 2] {
     let (low, high) = (s.isplat(0x0f0f_0f0f), s.isplat(0xf0f0_f0f0_u32 as i32));
-    let mut lines = [[low; 4]; 2];
-    for i in 0..4 {
-        lines[0][i] = s.or(s.and(w[i], low), s.shl(s.and(w[i + 4], low), 4));
-        lines[1][i] = s.or(s.and(s.shr(w[i], 4), low), s.and(w[i + 4], high));
-    }
-    lines
+    let lows = from_fn(|i| s.or(s.and(w[i], low), s.shl(s.and(w[i + 4], low), 4)));
+    [lows, from_fn(|i| s.or(s.and(s.shr(w[i], 4), low), s.and(w[i + 4], high)))]
 }
 
 /// Pair `j` of each byte of eight words, as two lines.
@@ -202,7 +187,7 @@ fn nibble_lines<S: Simd>(s: S, w: [S::I; 8]) -> [[S::I; 4]; 2] {
 fn pair_lines<S: Simd>(s: S, w: &[S::I; 8], j: usize) -> [S::I; 2] {
     let pair = |i: usize| s.and(s.shr(w[i], 2 * j as u32), s.isplat(0x0303_0303));
     let two = |i: usize, to: u32| s.or(s.shl(pair(i), to), s.shl(pair(i + 1), to + 2));
-    [s.or(two(0, 0), two(2, 4)), s.or(two(4, 0), two(6, 4))]
+    from_fn(|i| s.or(two(4 * i, 0), two(4 * i + 2, 4)))
 }
 
 /// Bit `j` of each byte of eight words, as a line.
@@ -268,7 +253,7 @@ formats! {
         let [w0, w1, ..] = b.table(0);
         b.put_halves(0, &w0, 0);
         b.copy_lines(6, H);
-        b.put_words(H + 4 * LINE, &each_row(|r| bits_by_column(w0[r] >> 16 | w1[r] << 16)));
+        b.put_words(H + 4 * LINE, &from_fn(|r| bits_by_column(w0[r] >> 16 | w1[r] << 16)));
     }
 
     q5_1(b, _s) {
@@ -276,7 +261,7 @@ formats! {
         b.put_halves(0, &w0, 0);
         b.put_halves(H, &w0, 16);
         b.copy_lines(8, 2 * H);
-        b.put_words(2 * H + 4 * LINE, &each_row(|r| bits_by_column(w1[r])));
+        b.put_words(2 * H + 4 * LINE, &w1.map(bits_by_column));
     }
 
     /// Signs are flipped, by addition: what a byte carries into the next is masked away.
@@ -285,11 +270,7 @@ formats! {
         let (sign, rest) = (s.isplat(0x8080_8080_u32 as i32), s.isplat(0x7f7f_7f7f));
         let flip = |x| s.or(s.and(x, rest), s.and(s.iadd(s.and(x, sign), sign), sign));
         for row in (0..PANEL).step_by(S::LANES) {
-            let mut w = b.turned8(2, row);
-            for i in 0..8 {
-                w[i] = flip(w[i]);
-            }
-            b.put(H, row, w);
+            b.put(H, row, b.turned8(2, row).map(flip));
         }
     }
 
@@ -308,7 +289,7 @@ formats! {
     q3_k(b, s) {
         let [w0, w1, w2, w3] = b.table(94);
         b.put_halves(0, &w3, 16);
-        let word = |low: &Words, high: &Words| -> Words { each_row(|r| low[r] >> 16 | high[r] << 16) };
+        let word = |low: &Words, high: &Words| -> Words { from_fn(|r| low[r] >> 16 | high[r] << 16) };
         let (a, c, high) = (word(&w0, &w1), word(&w1, &w2), word(&w2, &w3));
         for i in 0..4 {
             let low = if i % 2 == 0 { &a } else { &c };
@@ -318,7 +299,7 @@ formats! {
                 let six = (low | ((high[r] >> (2 * i)) & 0x0303_0303) << 4) ^ 0x2020_2020;
                 six | (six & 0x2020_2020) << 1 | (six & 0x2020_2020) << 2
             };
-            let scales: Words = each_row(scale);
+            let scales: Words = from_fn(scale);
             for j in 0..4 {
                 b.put_bytes(H + (4 * i + j) * PANEL, &scales, 8 * j as u32);
             }
@@ -364,7 +345,7 @@ formats! {
                 let (low, high) = ((w1[r] >> (4 * j)) & 15, (w0[r] >> (16 + 2 * j)) & 3);
                 (low | high << 4).wrapping_sub(32)
             };
-            b.put_bytes(H + j * PANEL, &each_row(scale), 0);
+            b.put_bytes(H + j * PANEL, &from_fn(scale), 0);
             b.copy_lines(8 + 16 * j, H + 8 * PANEL + j * 4 * LINE);
         }
     }
@@ -386,19 +367,19 @@ formats! {
         b.put_halves(H, &w0, 16);
         let (nibbles, pairs) = (0x0f0f_0f0f, 0x0303_0303);
         let a: [Words; 2] = [
-            each_row(|r| w1[r] & 0x3f3f_3f3f | (w2[r] & pairs) << 6),
-            each_row(|r| w3[r] & nibbles | (w1[r] >> 6 & pairs) << 4 | (w3[r] >> 4 & pairs) << 6),
+            from_fn(|r| w1[r] & 0x3f3f_3f3f | (w2[r] & pairs) << 6),
+            from_fn(|r| w3[r] & nibbles | (w1[r] >> 6 & pairs) << 4 | (w3[r] >> 4 & pairs) << 6),
         ];
         // Four bits of each minimum, then two of them in a byte.
         let rest: [Words; 2] = [
-            each_row(|r| w2[r] >> 2 & nibbles),
-            each_row(|r| w3[r] >> 6 & pairs | (w2[r] >> 6 & pairs) << 2),
+            from_fn(|r| w2[r] >> 2 & nibbles),
+            from_fn(|r| w3[r] >> 6 & pairs | (w2[r] >> 6 & pairs) << 2),
         ];
         for (i, (a, rest)) in a.iter().zip(&rest).enumerate() {
             for j in 0..4 {
                 b.put_bytes(2 * H + (4 * i + j) * PANEL, a, 8 * j as u32);
             }
-            let two: Words = each_row(|r| rest[r] | rest[r] >> 4);
+            let two: Words = from_fn(|r| rest[r] | rest[r] >> 4);
             b.put_bytes(2 * H + (8 + 2 * i) * PANEL, &two, 0);
             b.put_bytes(2 * H + (9 + 2 * i) * PANEL, &two, 16);
         }

@@ -18,13 +18,12 @@ pub(super) unsafe fn portable<S: Simd>(s: S, p: *const u8, stride: usize) -> [S:
     for i in 0..S::LANES {
         // SAFETY: the caller's promise.
         let row = unsafe { p.add(i * stride).cast::<[[u8; 4]; 4]>().read_unaligned() };
-        for c in 0..4 {
-            words[c][i] = row[c];
+        for (column, word) in words.iter_mut().zip(row) {
+            column[i] = word;
         }
     }
     // SAFETY: each column has room for the lanes of the widest register.
-    let column = |c: usize| unsafe { s.iload(words[c].as_ptr().cast()) };
-    [column(0), column(1), column(2), column(3)]
+    words.map(|column| unsafe { s.iload(column.as_ptr().cast()) })
 }
 
 /// [`portable`], by AVX-512.
