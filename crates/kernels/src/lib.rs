@@ -5,6 +5,7 @@
 pub mod activation;
 pub mod alloc;
 pub mod attention;
+pub mod delta;
 pub mod isa;
 mod math;
 pub mod matmul;
@@ -14,6 +15,8 @@ pub mod peak;
 pub mod pool;
 pub mod quant;
 pub mod rope;
+pub mod selective;
 mod simd;
 pub mod ssm;
 pub mod threads;
+pub mod wkv7;

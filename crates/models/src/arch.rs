@@ -3,8 +3,12 @@
 //! Nothing outside this file asks which architecture it is running.
 
 mod granite;
+mod hybrid;
+mod lfm2;
 mod llama;
+mod mamba;
 mod moe;
+mod qwen_next;
 
 use weights::Tensor;
 
@@ -12,7 +16,7 @@ use crate::hparams::Hparams;
 use crate::mixers::{Attn, Mixer};
 use crate::rope::Rope;
 use crate::rope_hparams::rope;
-use crate::spec::{Act, Ffn, Layer, Norm, NormKind, Norms, Spec};
+use crate::spec::{Act, Ffn, FfnScales, Layer, Norm, NormKind, Norms, Spec};
 use crate::{Error, Result};
 
 /// A row of the table: what an architecture is called, and what the loader has to know of its files.
@@ -33,6 +37,9 @@ pub struct Arch {
     pub gguf_interleaved: bool,
     /// Where tensors of the Hub's files lie otherwise than GGUF's: what makes the one of the other, by GGUF name.
     pub edit: Option<fn(&Spec, &str, Tensor) -> Result<Tensor>>,
+    /// Beginnings of names of tensors in the Hub's files that are no part of the decoder: what sees, what foretells
+    /// further tokens.
+    pub aside: &'static [&'static str],
 }
 
 /// Gemma 2 calls the norm after attention what llama calls the one before the feed-forward.
@@ -57,11 +64,13 @@ const fn row(
         norm_less_one: false,
         gguf_interleaved: false,
         edit: None,
+        aside: &[],
     }
 }
 
 /// Every supported architecture, family by family.
-const FAMILIES: &[&[Arch]] = &[llama::ARCHS, granite::ARCHS, moe::ARCHS];
+const FAMILIES: &[&[Arch]] =
+    &[llama::ARCHS, granite::ARCHS, moe::ARCHS, qwen_next::ARCHS, lfm2::ARCHS, hybrid::ARCHS, mamba::ARCHS];
 
 /// Every row.
 fn rows() -> impl Iterator<Item = &'static Arch> {
@@ -70,8 +79,6 @@ fn rows() -> impl Iterator<Item = &'static Arch> {
 
 /// What stands in the way of architectures that people ask for: `(name or its beginning, why)`.
 const NOT_YET: &[(&str, &str)] = &[
-    ("Mamba", "its recurrent layers are not built yet"),
-    ("NemotronH", "its Mamba-2 layers are not built yet"),
     ("Deepseek", "its latent attention and its experts are not built yet"),
     ("GptOss", "its experts and attention sinks are not built yet"),
     ("Bert", "encoders are not built yet"),
@@ -112,6 +119,29 @@ pub(crate) fn windowed_layers(h: &Hparams, n: usize, rule: impl Fn(usize) -> boo
     types.iter().map(windowed).collect()
 }
 
+/// What each of `n` layers is, by the words of `layer_types`; `None` where the file has no such list.
+pub(crate) fn kinds<T: Copy>(h: &Hparams, n: usize, words: &[(&str, T)]) -> Result<Option<Vec<T>>> {
+    let Some(types) = h.opt_strs("layer_types")? else { return Ok(None) };
+    let known = || words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
+    if types.len() != n {
+        return Err(h.bad(
+            "layer_types",
+            format!("{} entries", types.len()),
+            format!("one for each of {n} layers"),
+        ));
+    }
+    let kind = |t: &String| match words.iter().find(|(word, _)| word == t) {
+        Some((_, kind)) => Ok(*kind),
+        None => Err(h.bad("layer_types", t, known())),
+    };
+    types.iter().map(kind).collect::<Result<_>>().map(Some)
+}
+
+/// Which of `n` layers attend, in a GGUF: those with kv heads.
+pub(crate) fn layers_with_heads(h: &Hparams, n: usize) -> Result<Vec<bool>> {
+    Ok(h.counts("attention.head_count_kv", n)?.into_iter().map(|heads| heads > 0).collect())
+}
+
 /// The activation that the file names, or the architecture's own.
 pub(crate) fn activation(h: &Hparams, default: Act) -> Result<Act> {
     match h.opt_str("hidden_act")?.as_deref() {
@@ -120,7 +150,8 @@ pub(crate) fn activation(h: &Hparams, default: Act) -> Result<Act> {
         Some("gelu") => Ok(Act::Gelu),
         Some("gelu_pytorch_tanh" | "gelu_new" | "gelu_fast") => Ok(Act::GeluTanh),
         Some("relu") => Ok(Act::Relu),
-        Some(other) => Err(h.bad("hidden_act", other, "silu, gelu, gelu_pytorch_tanh or relu")),
+        Some("relu2" | "relu_squared") => Ok(Act::Relu2),
+        Some(other) => Err(h.bad("hidden_act", other, "silu, gelu, gelu_pytorch_tanh, relu or relu2")),
     }
 }
 
@@ -128,33 +159,57 @@ impl Spec {
     /// What most architectures share: pre-norm layers of grouped attention with rotary embeddings and
     /// a gated feed-forward.
     pub(crate) fn llama(h: &Hparams, arch: &'static str) -> Result<Spec> {
-        let dim = h.dim("embedding_length")?;
-        h.shown_by_tensors(&["attention_bias", "mlp_bias", "lm_head_bias"]);
-        let attn = attention(h, dim)?;
-        let rope = rope(h, attn.head_dim)?;
+        Spec::llama_with(h, arch, rope)
+    }
+
+    /// As [`Spec::llama`], with a rope for heads of a width.
+    pub(crate) fn llama_with(
+        h: &Hparams,
+        arch: &'static str,
+        rope: impl Fn(&Hparams, usize) -> Result<Rope>,
+    ) -> Result<Spec> {
+        let mut s = Spec::stem(h, arch, h.layers()?, h.usize("context_length")?)?;
+        h.shown_by_tensors(&["attention_bias", "mlp_bias"]);
+        let attn = attention(h, s.dim)?;
+        s.ropes = vec![rope(h, attn.head_dim)?];
+        let ffn = Ffn::Glu { dim: h.dim("feed_forward_length")?, act: activation(h, Act::Silu)? };
+        for layer in &mut s.layers {
+            (layer.mixers, layer.ffn) = (vec![Mixer::Attn(attn.clone())], ffn.clone());
+        }
+        Ok(s)
+    }
+
+    /// What is around the layers, and `n` layers of nothing but two norms.
+    pub(crate) fn stem(h: &Hparams, arch: &'static str, n: usize, context: usize) -> Result<Spec> {
+        h.shown_by_tensors(&["lm_head_bias"]);
         let layer = Layer {
-            mixers: vec![Mixer::Attn(attn)],
-            ffn: Ffn::Glu { dim: h.dim("feed_forward_length")?, act: activation(h, Act::Silu)? },
+            mixers: vec![],
+            ffn: Ffn::None,
             norms: Norms::PRE,
             parallel: false,
             residual_scale: 1.0,
+            ffn_scales: FfnScales::ONE,
         };
+        // A GGUF counts those that foretell further tokens.
+        let aside = h.opt_count("nextn_predict_layers")?.unwrap_or(0);
+        let n = if h.is_gguf() { n.saturating_sub(aside) } else { n };
         let eps = h.opt_positive("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-6);
         let tied = h.opt_bool("tie_word_embeddings")?.unwrap_or(false);
         Ok(Spec {
             arch,
-            dim,
+            dim: h.dim("embedding_length")?,
             vocab: h.dim("vocab_size")?,
-            context: h.usize("context_length")?,
+            context,
             embed_scale: 1.0,
             logit_scale: 1.0,
             logit_softcap: None,
             norm: Norm { kind: NormKind::Rms, eps, affine: true },
             tied: if h.is_gguf() { None } else { Some(tied) },
-            ropes: vec![rope],
+            ropes: vec![],
             positions: None,
             embed_norm: false,
-            layers: vec![layer; h.layers()?],
+            layers: vec![layer; n],
+            left_aside: aside,
         })
     }
 

@@ -136,12 +136,21 @@ impl Checkpoint {
             Files::Folder { weights: Some(weights), .. } => {
                 let rename =
                     |hub: &String| weights::gguf_name(hub, self.arch.names).unwrap_or_else(|| hub.clone());
+                let wanted = |hub: &String| !self.arch.aside.iter().any(|start| hub.starts_with(start));
+                let tensors = weights.tensors.iter().filter(|(name, _)| wanted(name));
+                let unreadable = weights.unreadable.iter().filter(|(name, _)| wanted(name));
                 (
-                    weights.tensors.iter().map(|(name, tensor)| (rename(name), tensor.clone())).collect(),
-                    weights.unreadable.iter().map(|(name, tensor)| (rename(name), tensor.clone())).collect(),
+                    tensors.map(|(name, tensor)| (rename(name), tensor.clone())).collect(),
+                    unreadable.map(|(name, tensor)| (rename(name), tensor.clone())).collect(),
                 )
             }
         };
+        let (mut map, mut unreadable): (BTreeMap<_, _>, BTreeMap<_, _>) = (map, unreadable);
+        for layer in spec.layers.len()..spec.layers.len() + spec.left_aside {
+            let start = format!("blk.{layer}.");
+            map.retain(|name, _| !name.starts_with(&start));
+            unreadable.retain(|name, _| !name.starts_with(&start));
+        }
         let file = self.path.display().to_string();
         let edit = self.arch.edit.filter(|_| self.gguf().is_none()).map(|edit| {
             let spec = spec.clone();

@@ -39,6 +39,7 @@ pub(crate) enum FfnWeights<B: Backend> {
     Glu { gate: B::Linear, up: B::Linear, down: B::Linear },
     Mlp { up: B::Linear, down: B::Linear },
     Moe(Box<MoeWeights<B>>),
+    Mixer(MixerWeights<B>),
 }
 
 pub(crate) struct MoeWeights<B: Backend> {
@@ -76,12 +77,17 @@ impl<B: Backend> Decoder<B> {
             let scale = layer.residual_scale * mixer.out_scale();
             backend.add(x, &branch.rows, branch.out, weights.after_mixer.as_ref(), scale)?;
         }
-        let fed = match early {
-            Some(branch) => branch,
-            None => feed(backend, weights, layer, weights.before_ffn.as_ref(), x)?,
+        let fed = match (early, &layer.ffn, &weights.ffn) {
+            (Some(branch), ..) => branch,
+            (None, Ffn::Mixer(mixer), FfnWeights::Mixer(w)) => {
+                let from = Reading { backend, x, norm: weights.before_ffn.as_ref(), batch, step };
+                Some(mix(mixer, w, &from, &mut self.memories, (index, layer.mixers.len()))?)
+            }
+            _ => feed(backend, weights, layer, weights.before_ffn.as_ref(), x)?,
         };
         let Some(fed) = fed else { return Ok(()) };
-        backend.add(x, &fed.rows, fed.out, weights.after_ffn.as_ref(), layer.residual_scale)
+        let scale = layer.residual_scale * layer.ffn_scales.down;
+        backend.add(x, &fed.rows, fed.out, weights.after_ffn.as_ref(), scale)
     }
 
     fn embedded(&self, batch: &Batch) -> Result<B::Rows> {
@@ -112,7 +118,10 @@ fn mix<'w, B: Backend>(
             let layer = a.shares.unwrap_or(at.0);
             a.run(w, from, &mut memories[layer][at.1])
         }
+        (Mixer::Mamba(m), MixerWeights::Mamba(w)) => m.run(w, from, &mut memories[at.0][at.1]),
         (Mixer::Mamba2(m), MixerWeights::Mamba2(w)) => m.run(w, from, &mut memories[at.0][at.1]),
+        (Mixer::DeltaNet(d), MixerWeights::DeltaNet(w)) => d.run(w, from, &mut memories[at.0][at.1]),
+        (Mixer::ShortConv(c), MixerWeights::ShortConv(w)) => c.run(w, from, &mut memories[at.0][at.1]),
         _ => Err(attn::lost()),
     }
 }
@@ -126,6 +135,17 @@ fn feed<'w, B: Backend>(
     x: &B::Rows,
 ) -> Result<Option<Branch<'w, B>>> {
     Ok(Some(match (&layer.ffn, &weights.ffn) {
+        (Ffn::Glu { dim, act }, FfnWeights::Glu { gate, up, down }) if layer.ffn_scales.gate != 1.0 => {
+            let both = backend.project(x, norm, &[gate, up])?;
+            let [gate, up] = &both[..] else { return Err(attn::lost()) };
+            let scale = layer.ffn_scales.gate;
+            let rows = backend.host(&[gate, up], *dim, &mut |_, rows, out| {
+                for ((out, gate), up) in out.iter_mut().zip(rows[0]).zip(rows[1]) {
+                    *out = act.glu(scale * gate, *up);
+                }
+            })?;
+            Branch { rows, out: Some(down) }
+        }
         (Ffn::Glu { act, .. }, FfnWeights::Glu { gate, up, down }) => {
             Branch { rows: backend.glu(x, norm, gate, up, *act)?, out: Some(down) }
         }
@@ -191,7 +211,7 @@ impl<B: Backend> Model for Decoder<B> {
     fn allocate(&mut self, shape: CacheShape) -> Result<()> {
         self.memories.clear();
         for layer in &self.spec.layers {
-            let memories = layer.mixers.iter().map(|m| m.memory(&self.backend, shape));
+            let memories = layer.all_mixers().map(|m| m.memory(&self.backend, shape));
             self.memories.push(memories.collect::<Result<_>>()?);
         }
         Ok(())

@@ -33,6 +33,11 @@ impl Hparams {
     pub fn from_config(file: &Path, arch: &str, config: &Value) -> Hparams {
         let mut fields = BTreeMap::new();
         flatten("", config, &mut fields);
+        // A model of several parts says in an object of its own what its decoder is.
+        if let Some(text) = config.get("text_config").filter(|t| t.is_object()) {
+            fields.retain(|key, _| !key.starts_with("text_config."));
+            flatten("", text, &mut fields);
+        }
         Hparams::new(file, arch, false, fields)
     }
 

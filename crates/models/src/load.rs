@@ -6,7 +6,7 @@
 
 mod layer;
 
-pub(crate) use layer::LayerLoader;
+pub(crate) use layer::{LayerLoader, by_group};
 
 use crate::Result;
 use crate::backend::Backend;
@@ -43,7 +43,9 @@ impl Checkpoint {
         let embed_norm = top.opt_norm(spec.embed_norm, "token_embd_norm")?;
         let layers = spec.layers.iter().enumerate().map(|(i, l)| loader(format!("blk.{i}.")).layer(l));
         let layers = layers.collect::<Result<Vec<_>>>()?;
-        let norm = top.norm("output_norm", spec.dim)?;
+        // GGUFs of LFM2 call the last norm the embedding's.
+        let odd = !spec.embed_norm && !top.has("output_norm.weight") && top.has("token_embd_norm.weight");
+        let norm = top.norm(if odd { "token_embd_norm" } else { "output_norm" }, spec.dim)?;
         let head = top.head(&spec)?;
         tensors.finish()?;
         let memories = vec![];

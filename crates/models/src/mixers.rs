@@ -4,11 +4,17 @@
 //! A kind is attention over a cache of keys and values, or a scan that keeps a state of fixed size.
 
 pub(crate) mod attn;
+pub(crate) mod delta_net;
+pub(crate) mod mamba;
 pub(crate) mod mamba2;
+pub(crate) mod short_conv;
 pub(crate) mod state;
 
 pub use attn::{Attn, NormScope, QkNorm, Temperature};
+pub use delta_net::DeltaNet;
+pub use mamba::Mamba;
 pub use mamba2::Mamba2;
+pub use short_conv::ShortConv;
 
 use crate::Result;
 use crate::backend::Backend;
@@ -21,14 +27,23 @@ use state::State;
 pub enum Mixer {
     /// Softmax attention.
     Attn(Attn),
+    /// A selective scan with rates of decay of its own for each channel.
+    Mamba(Mamba),
     /// A selective scan with a scalar decay for each head.
     Mamba2(Mamba2),
+    /// A decaying state written by the delta rule.
+    DeltaNet(DeltaNet),
+    /// A gated convolution over a few positions.
+    ShortConv(ShortConv),
 }
 
 /// The weights of a mixer on a backend.
 pub(crate) enum MixerWeights<B: Backend> {
     Attn(Box<attn::Weights<B>>),
+    Mamba(Box<mamba::Weights<B>>),
     Mamba2(Box<mamba2::Weights<B>>),
+    DeltaNet(Box<delta_net::Weights<B>>),
+    ShortConv(Box<short_conv::Weights<B>>),
 }
 
 /// What a mixer remembers of the sequences that run.
@@ -62,7 +77,7 @@ impl Mixer {
     pub fn cached(&self) -> Option<&Attn> {
         match self {
             Mixer::Attn(attn) => Some(attn).filter(|a| a.shares.is_none()),
-            Mixer::Mamba2(_) => None,
+            _ => None,
         }
     }
 
@@ -70,7 +85,7 @@ impl Mixer {
     pub fn attn_mut(&mut self) -> Option<&mut Attn> {
         match self {
             Mixer::Attn(attn) => Some(attn),
-            Mixer::Mamba2(_) => None,
+            _ => None,
         }
     }
 
@@ -78,7 +93,10 @@ impl Mixer {
     pub fn state(&self) -> usize {
         match self {
             Mixer::Attn(_) => 0,
+            Mixer::Mamba(m) => m.state(),
             Mixer::Mamba2(m) => m.state(),
+            Mixer::DeltaNet(d) => d.state(),
+            Mixer::ShortConv(c) => c.state(),
         }
     }
 
@@ -86,7 +104,10 @@ impl Mixer {
     pub fn parameters(&self, dim: usize) -> u64 {
         match self {
             Mixer::Attn(a) => a.parameters(dim) as u64,
+            Mixer::Mamba(m) => m.parameters(dim) as u64,
             Mixer::Mamba2(m) => m.parameters(dim) as u64,
+            Mixer::DeltaNet(d) => d.parameters(dim) as u64,
+            Mixer::ShortConv(c) => c.parameters(dim) as u64,
         }
     }
 
@@ -95,13 +116,17 @@ impl Mixer {
         match self {
             Mixer::Attn(a) => a.out_scale,
             Mixer::Mamba2(m) => m.out_scale,
+            _ => 1.0,
         }
     }
 
     pub(crate) fn load<B: Backend>(&self, from: &LayerLoader<'_, B>) -> Result<MixerWeights<B>> {
         Ok(match self {
             Mixer::Attn(a) => MixerWeights::Attn(Box::new(a.load(from)?)),
+            Mixer::Mamba(m) => MixerWeights::Mamba(Box::new(m.load(from)?)),
             Mixer::Mamba2(m) => MixerWeights::Mamba2(Box::new(m.load(from)?)),
+            Mixer::DeltaNet(d) => MixerWeights::DeltaNet(Box::new(d.load(from)?)),
+            Mixer::ShortConv(c) => MixerWeights::ShortConv(Box::new(c.load(from)?)),
         })
     }
 

@@ -9,8 +9,13 @@ use crate::{Error, Result};
 
 /// The rope of a model whose heads are `head_dim` wide.
 pub(crate) fn rope(h: &Hparams, head_dim: usize) -> Result<Rope> {
+    partial_rope(h, head_dim, 1.0)
+}
+
+/// The rope of a model of which a file that does not say so rotates this part of a head.
+pub(crate) fn partial_rope(h: &Hparams, head_dim: usize, part: f32) -> Result<Rope> {
     let theta = h.opt_positive("rope.freq_base")?.unwrap_or(10_000.0);
-    let partial = h.opt_positive("rope.partial")?.unwrap_or(1.0);
+    let partial = h.opt_positive("rope.partial")?.unwrap_or(part);
     let dim = h.opt_usize("rope.dimension_count")?.unwrap_or((head_dim as f32 * partial) as usize);
     if dim > head_dim || dim % 2 == 1 || dim == 0 {
         return Err(h.bad(

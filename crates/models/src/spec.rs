@@ -38,6 +38,8 @@ pub struct Spec {
     pub embed_norm: bool,
     /// The layers, first to last.
     pub layers: Vec<Layer>,
+    /// Layers behind the last that foretell further tokens, in the file and left aside.
+    pub left_aside: usize,
 }
 
 /// A table of learned position embeddings (`position_embd`).
@@ -84,6 +86,22 @@ pub struct Layer {
     pub parallel: bool,
     /// Factor on what each branch adds to the stream.
     pub residual_scale: f32,
+    /// Factors within a gated feed-forward.
+    pub ffn_scales: FfnScales,
+}
+
+/// Factors within a gated feed-forward (Falcon-H1).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FfnScales {
+    /// On what the gate's activation is given.
+    pub gate: f32,
+    /// On what the feed-forward says.
+    pub down: f32,
+}
+
+impl FfnScales {
+    /// None.
+    pub const ONE: FfnScales = FfnScales { gate: 1.0, down: 1.0 };
 }
 
 /// Which of the four norms a layer has.
@@ -129,6 +147,8 @@ pub enum Ffn {
     },
     /// A mixture of experts.
     Moe(Box<Moe>),
+    /// What looks back to positions before (RWKV's channel mix).
+    Mixer(Box<Mixer>),
 }
 
 /// An activation function.
@@ -157,7 +177,7 @@ impl Ffn {
     pub fn with_act(&self, new: Act) -> Ffn {
         let mut ffn = self.clone();
         match &mut ffn {
-            Ffn::None => {}
+            Ffn::None | Ffn::Mixer(_) => {}
             Ffn::Glu { act, .. } | Ffn::Mlp { act, .. } => *act = new,
             Ffn::Moe(moe) => moe.act = new,
         }
@@ -204,7 +224,7 @@ impl Spec {
 
     /// Every mixer of every layer.
     pub fn mixers(&self) -> impl Iterator<Item = &Mixer> {
-        self.layers.iter().flat_map(|l| &l.mixers)
+        self.layers.iter().flat_map(Layer::all_mixers)
     }
 
     /// Numbers that the keys and values of one token are, over all layers.
@@ -231,10 +251,20 @@ impl Spec {
 }
 
 impl Layer {
+    /// Its mixers, and the one that stands for a feed-forward.
+    pub fn all_mixers(&self) -> impl Iterator<Item = &Mixer> {
+        let last = match &self.ffn {
+            Ffn::Mixer(mixer) => Some(&**mixer),
+            _ => None,
+        };
+        self.mixers.iter().chain(last)
+    }
+
     fn parameters(&self, dim: usize) -> u64 {
-        let mixers: u64 = self.mixers.iter().map(|m| m.parameters(dim)).sum();
+        let mixers: u64 = self.all_mixers().map(|m| m.parameters(dim)).sum();
         let ffn = match &self.ffn {
-            Ffn::None => 0,
+            // Counted among the mixers.
+            Ffn::None | Ffn::Mixer(_) => 0,
             Ffn::Glu { dim: inner, .. } => 3 * dim * inner,
             Ffn::Mlp { dim: inner, .. } => 2 * dim * inner,
             Ffn::Moe(moe) => moe.parameters(dim),

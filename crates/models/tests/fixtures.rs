@@ -201,8 +201,8 @@ const FORGET: &[Forget] = &[
     ("rope scaling", |s| s.ropes.iter_mut().for_each(|r| r.scaling = Scaling::None)),
     ("partial rope", |s| {
         let Some(width) = s.mixers().find_map(Mixer::cached).map(|a| a.head_dim) else { return };
-        if s.ropes[0].dim != width {
-            (s.ropes[0].dim, s.ropes[0].scaling) = (width, Scaling::None);
+        if let Some(rope) = s.ropes.first_mut().filter(|r| r.dim != width) {
+            (rope.dim, rope.scaling) = (width, Scaling::None);
         }
     }),
     ("norms after", |s| s.layers.iter_mut().for_each(|l| l.norms = Norms::PRE)),

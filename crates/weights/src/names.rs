@@ -33,6 +33,7 @@ pub const NAMES: &[(&str, &str)] = &[
     ("mlp.experts.gate_proj", "ffn_gate"),
     ("mlp.experts.up_proj", "ffn_up"),
     ("mlp.experts.down_proj", "ffn_down"),
+    ("mlp.experts.gate_up_proj", "ffn_gate_up"),
     ("mlp.shared_expert.gate_proj", "ffn_gate_shexp"),
     ("mlp.shared_expert.up_proj", "ffn_up_shexp"),
     ("mlp.shared_expert.down_proj", "ffn_down_shexp"),
@@ -58,8 +59,14 @@ pub const FOUR_NORMS: &[(&str, &str)] = &[
 ];
 
 /// What checkpoints put before the names of the table, longest first.
-const PREFIXES: &[&str] =
-    &["language_model.model.", "model.language_model.", "language_model.", "transformer.", "model."];
+const PREFIXES: &[&str] = &[
+    "language_model.model.",
+    "model.language_model.",
+    "language_model.",
+    "transformer.",
+    "backbone.",
+    "model.",
+];
 
 /// What precedes a layer's number.
 const LAYER_LISTS: &[&str] = &["layers.", "h.", "blocks."];
@@ -87,6 +94,12 @@ pub fn gguf_name(hf: &str, overrides: &[(&str, &str)]) -> Option<String> {
 
 fn translate(name: &str, overrides: &[(&str, &str)]) -> Option<String> {
     let find = |name: &str| overrides.iter().chain(NAMES).find(|row| row.0 == name).map(|row| row.1);
+    // Experts that lie stacked in one tensor bear no suffix.
+    if let Some(row) =
+        name.rsplit_once('.').filter(|(before, _)| before.ends_with(".experts")).and(find(name))
+    {
+        return Some(if row.contains('.') { row.to_string() } else { format!("{row}_exps.weight") });
+    }
     if let Some(whole) = find(name) {
         return Some(whole.to_string());
     }

@@ -1,7 +1,7 @@
 //! IBM's Granite: llama with four multipliers, with experts, and with Mamba-2 layers.
 
 use crate::Result;
-use crate::arch::{Arch, activation, row};
+use crate::arch::{Arch, activation, kinds, layers_with_heads, row};
 use crate::hparams::Hparams;
 use crate::mixers::mamba2::GatedNorm;
 use crate::mixers::{Mamba2, Mixer};
@@ -107,20 +107,10 @@ fn granite_hybrid(h: &Hparams) -> Result<Spec> {
 /// Which layers attend: config.json lists them by name, a GGUF by the number of their kv heads.
 fn attention_layers(h: &Hparams, n: usize) -> Result<Vec<bool>> {
     if h.is_gguf() {
-        return Ok(h.counts("attention.head_count_kv", n)?.into_iter().map(|heads| heads > 0).collect());
+        return layers_with_heads(h, n);
     }
-    let kind = |t: &String| match t.as_str() {
-        "attention" | "full_attention" => Ok(true),
-        "mamba" | "linear_attention" => Ok(false),
-        other => Err(h.bad("layer_types", other, "mamba or attention")),
-    };
-    let types = h.opt_strs("layer_types")?.unwrap_or_default();
-    if types.len() != n {
-        return Err(h.bad(
-            "layer_types",
-            format!("{} entries", types.len()),
-            format!("one for each of {n} layers"),
-        ));
-    }
-    types.iter().map(kind).collect()
+    let words =
+        [("attention", true), ("full_attention", true), ("mamba", false), ("linear_attention", false)];
+    let listed = kinds(h, n, &words)?;
+    listed.ok_or_else(|| h.bad("layer_types", "nothing", format!("one for each of {n} layers")))
 }

@@ -55,7 +55,7 @@ fn qwen3moe(h: &Hparams) -> Result<Spec> {
 }
 
 /// Experts in the layers that are not said to do without.
-fn sparse(h: &Hparams, s: &mut Spec, shared: Option<Shared>, normalise: bool) -> Result<()> {
+pub(super) fn sparse(h: &Hparams, s: &mut Spec, shared: Option<Shared>, normalise: bool) -> Result<()> {
     let step = h.opt_usize("decoder_sparse_step")?.unwrap_or(1);
     let dense = h.opt_counts("mlp_only_layers")?.unwrap_or_default();
     let dim = h.dim("expert_feed_forward_length")?;

@@ -3,7 +3,7 @@
 use crate::backend::{Backend, Expert};
 use crate::decoder::{FfnWeights, LayerWeights, MoeWeights, SharedWeights};
 use crate::moe::Moe;
-use crate::spec::{Ffn, Layer, Norm, Spec};
+use crate::spec::{Ffn, Layer, Norm, Norms, Spec};
 use crate::tensors::{Tensors, widen};
 use crate::{Error, Result};
 
@@ -48,16 +48,28 @@ impl<B: Backend> LayerLoader<'_, B> {
         widths: [usize; N],
         inner: usize,
     ) -> Result<[B::Linear; N]> {
+        self.split_of(name, None, widths, inner)
+    }
+
+    /// As [`LayerLoader::split`], of the rows of `name` in this order.
+    pub fn split_of<const N: usize>(
+        &self,
+        name: &str,
+        order: Option<&[usize]>,
+        widths: [usize; N],
+        inner: usize,
+    ) -> Result<[B::Linear; N]> {
         let total = widths.iter().sum();
-        let whole = self.tensors.get(&self.name(&format!("{name}.weight")), &[total, inner])?;
-        let bias = self.tensors.opt_vector(&self.name(&format!("{name}.bias")), total)?;
+        let mut whole = self.tensors.get(&self.name(&format!("{name}.weight")), &[total, inner])?;
+        let mut bias = self.tensors.opt_vector(&self.name(&format!("{name}.bias")), total)?;
+        if let Some(order) = order {
+            whole = whole.reordered(order).ok_or_else(|| self.misfit(&whole))?;
+            bias = bias.map(|b| order.iter().map(|&i| b[i]).collect());
+        }
         let mut first = 0;
         let mut parts = vec![];
         for width in widths {
-            let part = whole.rows(first, width).ok_or_else(|| {
-                let expected = format!("rows of whole blocks of {}", whole.dtype.format().name);
-                self.tensors.bad(&whole.name, format!("shape {:?}", whole.shape), expected)
-            })?;
+            let part = whole.rows(first, width).ok_or_else(|| self.misfit(&whole))?;
             let bias = bias.as_ref().map(|b| b[first..first + width].to_vec());
             parts.push(self.backend.linear(&part, bias)?);
             first += width;
@@ -78,7 +90,10 @@ impl<B: Backend> LayerLoader<'_, B> {
         if !self.norm.affine {
             return self.plain_norm(width);
         }
-        let mut weight = self.numbers(&format!("{name}.weight"), &[width])?;
+        // GGUFs of Falcon-H1 leave the suffix out.
+        let bare = self.has(name) && !self.has(&format!("{name}.weight"));
+        let full = if bare { name.to_string() } else { format!("{name}.weight") };
+        let mut weight = self.numbers(&full, &[width])?;
         if self.norm_less_one {
             weight.iter_mut().for_each(|w| *w += 1.0);
         }
@@ -147,14 +162,26 @@ impl<B: Backend> LayerLoader<'_, B> {
             before_mixer: self.opt_norm(norms.before_mixer, "attn_norm")?,
             mixers: layer.mixers.iter().map(|m| m.load(self)).collect::<Result<_>>()?,
             after_mixer: self.opt_norm(norms.after_mixer, "post_attention_norm")?,
-            before_ffn: self.opt_norm(norms.before_ffn, "ffn_norm")?,
-            ffn: self.ffn(&layer.ffn)?,
+            before_ffn: self.opt_norm(norms.before_ffn, self.ffn_norm(norms))?,
+            ffn: self.ffn(layer)?,
             after_ffn: self.opt_norm(norms.after_ffn, "post_ffw_norm")?,
         })
     }
 
-    fn ffn(&self, ffn: &Ffn) -> Result<FfnWeights<B>> {
-        Ok(match ffn {
+    /// What the file calls the norm before the feed-forward: GGUFs of Qwen3-Next name it by where it stands, those
+    /// whose layers are one half each (Nemotron-H) call all norms alike.
+    fn ffn_norm(&self, norms: &Norms) -> &'static str {
+        let has = |name: &str| self.has(&format!("{name}.weight"));
+        match (has("ffn_norm") || self.has("ffn_norm"), norms.after_mixer, norms.before_mixer) {
+            (false, false, _) if has("post_attention_norm") => "post_attention_norm",
+            (false, _, false) if has("attn_norm") => "attn_norm",
+            _ => "ffn_norm",
+        }
+    }
+
+    fn ffn(&self, layer: &Layer) -> Result<FfnWeights<B>> {
+        Ok(match &layer.ffn {
+            Ffn::Mixer(mixer) => FfnWeights::Mixer(mixer.load(self)?),
             Ffn::None => FfnWeights::None,
             Ffn::Glu { dim: inner, .. } => {
                 // Granite's hybrids without experts keep the shared one's name.
@@ -257,4 +284,18 @@ impl<B: Backend> LayerLoader<'_, B> {
         let expected = format!("rows of whole blocks of {}", tensor.dtype.format().name);
         self.tensors.bad(&tensor.name, format!("shape {:?}", tensor.shape), expected)
     }
+}
+
+/// Rows that lie group by group, each group in parts, in another order: all groups' first part, all groups' second...
+pub(crate) fn by_group(groups: usize, parts: &[usize]) -> Vec<usize> {
+    let size: usize = parts.iter().sum();
+    let mut order = Vec::with_capacity(groups * size);
+    let mut at = 0;
+    for part in parts {
+        for group in 0..groups {
+            order.extend(group * size + at..group * size + at + part);
+        }
+        at += part;
+    }
+    order
 }

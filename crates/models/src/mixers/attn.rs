@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::backend::Backend;
 use crate::error::Error;
-use crate::load::LayerLoader;
+use crate::load::{LayerLoader, by_group};
 use crate::mixers::{Branch, Memory, Reading};
 
 /// Grouped-query attention (Ainslie et al. 2023, arXiv:2305.13245).
@@ -165,6 +165,9 @@ impl Attn {
 
     pub(crate) fn load<B: Backend>(&self, from: &LayerLoader<'_, B>) -> Result<Weights<B>> {
         let widths = [self.q_dim(), self.k_dim(), self.v_dim()];
+        // Qwen3-Next has each head's gate behind its queries.
+        let fused_gate = self.gate && from.has_shape("attn_q.weight", &[2 * widths[0], from.dim]);
+        let mut gate = None;
         let (q, kv) = if self.shares.is_some() {
             (from.linear("attn_q", widths[0], from.dim)?, None)
         } else if from.has("attn_qkv.weight") {
@@ -172,11 +175,20 @@ impl Attn {
             (q, Some((k, v)))
         } else {
             let k = from.linear("attn_k", widths[1], from.dim)?;
-            (
-                from.linear("attn_q", widths[0], from.dim)?,
-                Some((k, from.linear("attn_v", widths[2], from.dim)?)),
-            )
+            let q = match fused_gate {
+                false => from.linear("attn_q", widths[0], from.dim)?,
+                true => {
+                    let order = by_group(self.n_heads, &[self.head_dim, self.head_dim]);
+                    let [q, g] = from.split_of("attn_q", Some(&order), [widths[0]; 2], from.dim)?;
+                    gate = Some(g);
+                    q
+                }
+            };
+            (q, Some((k, from.linear("attn_v", widths[2], from.dim)?)))
         };
+        if self.gate && gate.is_none() {
+            gate = Some(from.linear("attn_gate", self.out_dim(), from.dim)?);
+        }
         let norm = |name: &str, heads: usize| {
             self.qk_norm.map(|n| match n.scope {
                 NormScope::Head => from.norm(name, self.head_dim),
@@ -188,7 +200,7 @@ impl Attn {
         Ok(Weights {
             q,
             o: from.linear("attn_output", from.dim, self.out_dim())?,
-            gate: if self.gate { Some(from.linear("attn_gate", self.out_dim(), from.dim)?) } else { None },
+            gate,
             q_norm: norm("attn_q_norm", self.n_heads).transpose()?,
             k_norm: if kv.is_some() { norm("attn_k_norm", self.n_kv_heads).transpose()? } else { None },
             v_norm: if self.v_norm { Some(from.plain_norm(self.value_dim)?) } else { None },

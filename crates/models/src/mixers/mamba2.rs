@@ -45,6 +45,13 @@ pub enum GatedNorm {
         /// Added to the variance.
         eps: f32,
     },
+    /// As `After` where the file brings weights for the norm, else as `None`.
+    IfBrought {
+        /// Groups normalised apart.
+        groups: usize,
+        /// Added to the variance.
+        eps: f32,
+    },
     /// `norm(y) * silu(z)`.
     Before {
         /// Groups normalised apart.
@@ -128,7 +135,11 @@ impl Mamba2 {
     }
 
     pub(crate) fn load<B: Backend>(&self, from: &LayerLoader<'_, B>) -> Result<Weights<B>> {
-        let norm = self.gated_norm != GatedNorm::None;
+        let norm = match self.gated_norm {
+            GatedNorm::None => false,
+            GatedNorm::IfBrought { .. } => from.has("ssm_norm.weight"),
+            GatedNorm::After { .. } | GatedNorm::Before { .. } => true,
+        };
         let heads = self.n_heads;
         Ok(Weights {
             input: from.linear("ssm_in", self.projected(), from.dim)?,
@@ -220,7 +231,8 @@ impl Mamba2 {
         let silu = |y: &mut [f32]| y.iter_mut().zip(z).for_each(|(y, z)| *y *= z / (1.0 + (-z).exp()));
         match self.gated_norm {
             GatedNorm::None => silu(y),
-            GatedNorm::After { groups, eps } => {
+            GatedNorm::IfBrought { .. } if norm.is_none() => silu(y),
+            GatedNorm::After { groups, eps } | GatedNorm::IfBrought { groups, eps } => {
                 silu(y);
                 rms_groups(y, norm, groups, eps);
             }

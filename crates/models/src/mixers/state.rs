@@ -17,9 +17,19 @@ impl State {
     }
 
     /// Runs `f` on each span's rows and the line of its sequence, which is zero at the sequence's beginning.
-    pub fn each_span(&mut self, batch: &Batch, mut f: impl FnMut(Range<usize>, &mut [f32])) {
+    pub fn each_span(&mut self, batch: &Batch, f: impl FnMut(Range<usize>, &mut [f32])) {
+        self.each_part(batch, 0..self.size, f);
+    }
+
+    /// As [`State::each_span`], with a part of the line, for mixers that come back to it.
+    pub fn each_part(
+        &mut self,
+        batch: &Batch,
+        part: Range<usize>,
+        mut f: impl FnMut(Range<usize>, &mut [f32]),
+    ) {
         for span in batch.spans.iter().filter(|s| s.len > 0) {
-            let line = &mut self.lines[span.state as usize * self.size..][..self.size];
+            let line = &mut self.lines[span.state as usize * self.size..][part.clone()];
             if batch.positions[span.start] == 0 {
                 line.fill(0.0);
             }
