@@ -9,6 +9,7 @@ mod llama;
 mod mamba;
 mod moe;
 mod qwen_next;
+mod rwkv;
 
 use weights::Tensor;
 
@@ -69,8 +70,16 @@ const fn row(
 }
 
 /// Every supported architecture, family by family.
-const FAMILIES: &[&[Arch]] =
-    &[llama::ARCHS, granite::ARCHS, moe::ARCHS, qwen_next::ARCHS, lfm2::ARCHS, hybrid::ARCHS, mamba::ARCHS];
+const FAMILIES: &[&[Arch]] = &[
+    llama::ARCHS,
+    granite::ARCHS,
+    moe::ARCHS,
+    qwen_next::ARCHS,
+    lfm2::ARCHS,
+    hybrid::ARCHS,
+    mamba::ARCHS,
+    rwkv::ARCHS,
+];
 
 /// Every row.
 fn rows() -> impl Iterator<Item = &'static Arch> {

@@ -2,6 +2,8 @@
 //!
 //! `load.rs` fills it; the engine calls [`Model::forward`] once a step.
 
+use std::cell::RefCell;
+
 use crate::Result;
 use crate::backend::{Backend, Expert, LogitShape};
 use crate::batch::{Batch, CacheShape, Model};
@@ -56,11 +58,18 @@ pub(crate) struct SharedWeights<B: Backend> {
 }
 
 impl<B: Backend> Decoder<B> {
-    fn layer(&mut self, index: usize, x: &mut B::Rows, batch: &Batch, step: &B::Step) -> Result<()> {
+    fn layer(
+        &mut self,
+        index: usize,
+        x: &mut B::Rows,
+        batch: &Batch,
+        step: &B::Step,
+        first: &RefCell<Vec<f32>>,
+    ) -> Result<()> {
         let (backend, weights) = (&self.backend, &self.layers[index]);
         let layer = &self.spec.layers[index];
         let read = |x: &B::Rows, memories: &mut [Vec<Memory<B>>]| {
-            let from = Reading { backend, x, norm: weights.before_mixer.as_ref(), batch, step };
+            let from = Reading { backend, x, norm: weights.before_mixer.as_ref(), batch, step, first };
             let mixers = layer.mixers.iter().zip(&weights.mixers).enumerate();
             let mix = mixers.map(|(i, (mixer, w))| mix(mixer, w, &from, memories, (index, i)));
             mix.collect::<Result<Vec<_>>>()
@@ -80,7 +89,7 @@ impl<B: Backend> Decoder<B> {
         let fed = match (early, &layer.ffn, &weights.ffn) {
             (Some(branch), ..) => branch,
             (None, Ffn::Mixer(mixer), FfnWeights::Mixer(w)) => {
-                let from = Reading { backend, x, norm: weights.before_ffn.as_ref(), batch, step };
+                let from = Reading { backend, x, norm: weights.before_ffn.as_ref(), batch, step, first };
                 Some(mix(mixer, w, &from, &mut self.memories, (index, layer.mixers.len()))?)
             }
             _ => feed(backend, weights, layer, weights.before_ffn.as_ref(), x)?,
@@ -122,6 +131,10 @@ fn mix<'w, B: Backend>(
         (Mixer::Mamba2(m), MixerWeights::Mamba2(w)) => m.run(w, from, &mut memories[at.0][at.1]),
         (Mixer::DeltaNet(d), MixerWeights::DeltaNet(w)) => d.run(w, from, &mut memories[at.0][at.1]),
         (Mixer::ShortConv(c), MixerWeights::ShortConv(w)) => c.run(w, from, &mut memories[at.0][at.1]),
+        (Mixer::RgLru(r), MixerWeights::RgLru(w)) => r.run(w, from, &mut memories[at.0][at.1]),
+        (Mixer::TimeMix4(t), MixerWeights::TimeMix4(w)) => t.run(w, from, &mut memories[at.0][at.1]),
+        (Mixer::TimeMix7(t), MixerWeights::TimeMix7(w)) => t.run(w, from, &mut memories[at.0][at.1]),
+        (Mixer::ChannelMix(c), MixerWeights::ChannelMix(w)) => c.run(w, from, &mut memories[at.0][at.1]),
         _ => Err(attn::lost()),
     }
 }
@@ -221,8 +234,9 @@ impl<B: Backend> Model for Decoder<B> {
         let rotations = self.spec.ropes.iter().map(|r| r.rotation(batch)).collect();
         let step = self.backend.step(batch, rotations)?;
         let mut x = self.embedded(batch)?;
+        let first = RefCell::default();
         for index in 0..self.layers.len() {
-            self.layer(index, &mut x, batch, &step)?;
+            self.layer(index, &mut x, batch, &step, &first)?;
         }
         let head = self.head.as_ref().unwrap_or(&self.embed);
         let shape = LogitShape { scale: self.spec.logit_scale, softcap: self.spec.logit_softcap };

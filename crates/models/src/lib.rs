@@ -33,7 +33,10 @@ pub use cpu::CpuBackend;
 pub use decoder::Decoder;
 pub use error::{Error, Result};
 pub use kernels::attention::KvType;
-pub use mixers::{Attn, DeltaNet, Mamba, Mamba2, Mixer, NormScope, QkNorm, ShortConv, Temperature};
+pub use mixers::{
+    Attn, ChannelMix, DeltaNet, Mamba, Mamba2, Mixer, NormScope, QkNorm, RgLru, ShortConv, Temperature,
+    TimeMix4, TimeMix7,
+};
 pub use moe::{Choice, Groups, Moe, Routing, Score, Shared};
 pub use peak::Probe;
 pub use rope::{Rope, Rotation, Scaling, Yarn};

@@ -40,7 +40,10 @@ impl Checkpoint {
         let top = loader(String::new());
         let embed = top.linear("token_embd", spec.vocab, spec.dim)?;
         let positions = spec.positions.map(|p| top.linear("position_embd", p.rows, spec.dim)).transpose()?;
-        let embed_norm = top.opt_norm(spec.embed_norm, "token_embd_norm")?;
+        // RWKV's own files have it in the first layer.
+        let inside = spec.embed_norm && !top.has("token_embd_norm.weight");
+        let around = loader(if inside { "blk.0.".into() } else { String::new() });
+        let embed_norm = around.opt_norm(spec.embed_norm, "token_embd_norm")?;
         let layers = spec.layers.iter().enumerate().map(|(i, l)| loader(format!("blk.{i}.")).layer(l));
         let layers = layers.collect::<Result<Vec<_>>>()?;
         // GGUFs of LFM2 call the last norm the embedding's.

@@ -7,6 +7,8 @@ pub(crate) mod attn;
 pub(crate) mod delta_net;
 pub(crate) mod mamba;
 pub(crate) mod mamba2;
+pub(crate) mod rg_lru;
+pub(crate) mod rwkv;
 pub(crate) mod short_conv;
 pub(crate) mod state;
 
@@ -14,7 +16,11 @@ pub use attn::{Attn, NormScope, QkNorm, Temperature};
 pub use delta_net::DeltaNet;
 pub use mamba::Mamba;
 pub use mamba2::Mamba2;
+pub use rg_lru::RgLru;
+pub use rwkv::{ChannelMix, TimeMix4, TimeMix7};
 pub use short_conv::ShortConv;
+
+use std::cell::RefCell;
 
 use crate::Result;
 use crate::backend::Backend;
@@ -35,6 +41,14 @@ pub enum Mixer {
     DeltaNet(DeltaNet),
     /// A gated convolution over a few positions.
     ShortConv(ShortConv),
+    /// A gated linear recurrence.
+    RgLru(RgLru),
+    /// RWKV 4's average of values.
+    TimeMix4(TimeMix4),
+    /// RWKV 7's state.
+    TimeMix7(TimeMix7),
+    /// RWKV's feed-forward, which looks back one position.
+    ChannelMix(ChannelMix),
 }
 
 /// The weights of a mixer on a backend.
@@ -44,6 +58,10 @@ pub(crate) enum MixerWeights<B: Backend> {
     Mamba2(Box<mamba2::Weights<B>>),
     DeltaNet(Box<delta_net::Weights<B>>),
     ShortConv(Box<short_conv::Weights<B>>),
+    RgLru(Box<rg_lru::Weights<B>>),
+    TimeMix4(Box<rwkv::Weights4<B>>),
+    TimeMix7(Box<rwkv::Weights7<B>>),
+    ChannelMix(Box<rwkv::ChannelWeights<B>>),
 }
 
 /// What a mixer remembers of the sequences that run.
@@ -63,6 +81,8 @@ pub(crate) struct Reading<'a, B: Backend> {
     pub norm: Option<&'a B::Norm>,
     pub batch: &'a Batch,
     pub step: &'a B::Step,
+    /// What the first layer of RWKV 7 keeps of this batch for those after it.
+    pub first: &'a RefCell<Vec<f32>>,
 }
 
 /// What a mixer or a feed-forward says: rows, and the matrix that brings them to the stream's width unless they
@@ -97,6 +117,10 @@ impl Mixer {
             Mixer::Mamba2(m) => m.state(),
             Mixer::DeltaNet(d) => d.state(),
             Mixer::ShortConv(c) => c.state(),
+            Mixer::RgLru(r) => r.state(),
+            Mixer::TimeMix4(t) => t.state(),
+            Mixer::TimeMix7(t) => t.state(),
+            Mixer::ChannelMix(c) => c.state(),
         }
     }
 
@@ -108,6 +132,10 @@ impl Mixer {
             Mixer::Mamba2(m) => m.parameters(dim) as u64,
             Mixer::DeltaNet(d) => d.parameters(dim) as u64,
             Mixer::ShortConv(c) => c.parameters(dim) as u64,
+            Mixer::RgLru(r) => r.parameters(dim) as u64,
+            Mixer::TimeMix4(t) => t.parameters(dim) as u64,
+            Mixer::TimeMix7(t) => t.parameters(dim) as u64,
+            Mixer::ChannelMix(c) => c.parameters(dim) as u64,
         }
     }
 
@@ -127,6 +155,10 @@ impl Mixer {
             Mixer::Mamba2(m) => MixerWeights::Mamba2(Box::new(m.load(from)?)),
             Mixer::DeltaNet(d) => MixerWeights::DeltaNet(Box::new(d.load(from)?)),
             Mixer::ShortConv(c) => MixerWeights::ShortConv(Box::new(c.load(from)?)),
+            Mixer::RgLru(r) => MixerWeights::RgLru(Box::new(r.load(from)?)),
+            Mixer::TimeMix4(t) => MixerWeights::TimeMix4(Box::new(t.load(from)?)),
+            Mixer::TimeMix7(t) => MixerWeights::TimeMix7(Box::new(t.load(from)?)),
+            Mixer::ChannelMix(c) => MixerWeights::ChannelMix(Box::new(c.load(from)?)),
         })
     }
 

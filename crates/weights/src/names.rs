@@ -65,6 +65,7 @@ const PREFIXES: &[&str] = &[
     "language_model.",
     "transformer.",
     "backbone.",
+    "rwkv.",
     "model.",
 ];
 

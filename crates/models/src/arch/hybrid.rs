@@ -19,7 +19,7 @@ pub(super) const ARCHS: &[Arch] = &[
         ..row("nemotron_h", &["NemotronHForCausalLM"], "Nemotron-H", nemotron_h)
     },
     // A GGUF has a name of its own for those with experts.
-    Arch { names: BACKBONE, ..row("nemotron_h_moe", &[], "Nemotron-H MoE", nemotron_h) },
+    Arch { names: BACKBONE, ..row("nemotron_h_moe", &[], "Nemotron-H", nemotron_h) },
 ];
 
 /// What stands under `backbone.`, every layer with one norm and one `mixer`.

@@ -36,9 +36,26 @@ impl<B: Backend> LayerLoader<'_, B> {
 
     /// The matrix `name.weight`, with `name.bias` if there is one.
     pub fn linear(&self, name: &str, out: usize, inner: usize) -> Result<B::Linear> {
-        let weight = self.tensors.get(&self.name(&format!("{name}.weight")), &[out, inner])?;
+        let full = self.name(&format!("{name}.weight"));
+        // A matrix of one row may lie as a vector.
+        let mut weight = match out {
+            1 => self.tensors.get_squeezed(&full, &[out, inner])?,
+            _ => self.tensors.get(&full, &[out, inner])?,
+        };
+        weight.shape = vec![out, inner];
         let bias = self.tensors.opt_vector(&self.name(&format!("{name}.bias")), out)?;
         self.backend.linear(&weight, bias)
+    }
+
+    /// The matrix `name.weight`, with a vector of another name as its bias.
+    pub fn linear_with(&self, name: &str, bias: Option<&str>, out: usize, inner: usize) -> Result<B::Linear> {
+        let weight = self.tensors.get(&self.name(&format!("{name}.weight")), &[out, inner])?;
+        self.backend.linear(&weight, bias.map(|b| self.vector(b, out)).transpose()?)
+    }
+
+    /// Says that `name` may stand in the file without being used.
+    pub fn pass_over(&self, name: &str) {
+        self.tensors.pass_over(&self.name(name));
     }
 
     /// Takes `name` apart into matrices of `widths` rows each.
@@ -174,6 +191,7 @@ impl<B: Backend> LayerLoader<'_, B> {
         let has = |name: &str| self.has(&format!("{name}.weight"));
         match (has("ffn_norm") || self.has("ffn_norm"), norms.after_mixer, norms.before_mixer) {
             (false, false, _) if has("post_attention_norm") => "post_attention_norm",
+            (false, ..) if has("attn_norm_2") => "attn_norm_2",
             (false, _, false) if has("attn_norm") => "attn_norm",
             _ => "ffn_norm",
         }

@@ -79,12 +79,16 @@ impl Mamba2 {
     pub(crate) fn of(h: &Hparams, dim: usize) -> Result<Mamba2> {
         h.shown_by_tensors(&["mamba_conv_bias", "mamba_proj_bias"]);
         let n_heads = h.dim("ssm.time_step_rank")?;
-        let inner = match (h.opt_usize("ssm.inner_size")?, h.opt_positive("ssm.expand")?) {
+        // Nemotron-H states an expansion that its heads do not make: where heads have a width, that counts.
+        let head_dim = h.opt_number("ssm.head_dim")?;
+        let expand = h.opt_positive("ssm.expand")?.unwrap_or(2.0);
+        let inner = match (h.opt_usize("ssm.inner_size")?, head_dim) {
             (Some(inner), _) => inner,
-            (None, expand) => (expand.unwrap_or(2.0) * dim as f32) as usize,
+            (None, Some(width)) => width.checked_mul(n_heads).unwrap_or(0),
+            (None, None) => (expand * dim as f32) as usize,
         };
         let n_groups = h.opt_usize("ssm.group_count")?.unwrap_or(1);
-        let head_dim = h.opt_number("ssm.head_dim")?.unwrap_or(inner / n_heads);
+        let head_dim = head_dim.unwrap_or(inner / n_heads);
         if head_dim.checked_mul(n_heads) != Some(inner) || !n_heads.is_multiple_of(n_groups) {
             return Err(h.bad(
                 "ssm.time_step_rank",

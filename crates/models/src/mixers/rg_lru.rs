@@ -123,10 +123,20 @@ impl RgLru {
     }
 
     /// `held = a held + sqrt(1 - a^2) gate x`; at a sequence's beginning what comes in is not made smaller.
-    fn scan<B: Backend>(&self, w: &Weights<B>, mixed: &[f32], held: &mut [f32], begins: bool, out: &mut [f32]) {
+    fn scan<B: Backend>(
+        &self,
+        w: &Weights<B>,
+        mixed: &[f32],
+        held: &mut [f32],
+        begins: bool,
+        out: &mut [f32],
+    ) {
         let size = self.inner / self.blocks;
-        for (t, (row, out)) in mixed.chunks_exact(self.inner).zip(out.chunks_exact_mut(self.inner)).enumerate() {
-            let blocks = row.chunks_exact(size).zip(held.chunks_exact_mut(size)).zip(out.chunks_exact_mut(size));
+        for (t, (row, out)) in
+            mixed.chunks_exact(self.inner).zip(out.chunks_exact_mut(self.inner)).enumerate()
+        {
+            let blocks =
+                row.chunks_exact(size).zip(held.chunks_exact_mut(size)).zip(out.chunks_exact_mut(size));
             for (block, ((x, held), out)) in blocks.enumerate() {
                 let (input, recurrent) = (w.input.of(block, x), w.recurrent.of(block, x));
                 let rates = &w.rate[block * size..(block + 1) * size];

@@ -244,9 +244,7 @@ impl ChannelMix {
         let (backend, x) = (from.backend, normed(from, self.dim)?);
         let gate = match &w.receptance {
             None => None,
-            Some((share, matrix)) => {
-                Some(through(backend, &blend(from, &x, share, state, false)?, matrix)?)
-            }
+            Some((share, matrix)) => Some(through(backend, &blend(from, &x, share, state, false)?, matrix)?),
         };
         let key = through(backend, &blend(from, &x, &w.key_share, state, true)?, &w.key)?;
         let key = each(backend, &key, self.inner, |x| x.max(0.0) * x.max(0.0))?;
@@ -281,7 +279,10 @@ impl TimeMix7 {
         let pair = |name: &str, rank: usize| {
             let narrow = from.linear(&format!("time_mix_{name}1"), rank, dim)?;
             let bias = if name == "g" { None } else { Some(format!("time_mix_{name}0.weight")) };
-            Ok::<_, crate::Error>((narrow, from.linear_with(&format!("time_mix_{name}2"), bias.as_deref(), dim, rank)?))
+            Ok::<_, crate::Error>((
+                narrow,
+                from.linear_with(&format!("time_mix_{name}2"), bias.as_deref(), dim, rank)?,
+            ))
         };
         if self.first {
             // Files have the first layer's way back to itself, or a copy of something else in its place.
@@ -319,20 +320,19 @@ impl TimeMix7 {
         Ok([one("r")?, one("w")?, one("k")?, one("v")?, one("a")?, one("g")?])
     }
 
-    /// `first` holds the first layer's values of this batch: the first layer fills it.
     pub(crate) fn run<'w, B: Backend>(
         &self,
         w: &'w Weights7<B>,
         from: &Reading<'_, B>,
         memory: &mut Memory<B>,
-        first: &mut Vec<f32>,
     ) -> Result<Branch<'w, B>> {
         let Memory::State(state) = memory else { return Err(lost()) };
         let (backend, dim) = (from.backend, self.dim());
         let x = normed(from, dim)?;
         let mut read = |i: usize| blend(from, &x, &w.shares[i], state, i == 5);
         let (xr, xw, xk, xv, xa, xg) = (read(0)?, read(1)?, read(2)?, read(3)?, read(4)?, read(5)?);
-        let (r, k, v) = (through(backend, &xr, &w.r)?, through(backend, &xk, &w.k)?, through(backend, &xv, &w.v)?);
+        let (r, k, v) =
+            (through(backend, &xr, &w.r)?, through(backend, &xk, &w.k)?, through(backend, &xv, &w.v)?);
         let twice = |x: &B::Rows, pair: &(B::Linear, B::Linear), rank: usize, f: fn(f32) -> f32| {
             let between = through(backend, x, &pair.0)?;
             through(backend, &each(backend, &between, rank, f)?, &pair.1)
@@ -343,13 +343,14 @@ impl TimeMix7 {
         let gates = twice(&xg, &w.gate, gate, sigmoid)?;
         let v = match &w.back {
             None => {
-                *first = backend.fetch(&v)?;
+                *from.first.borrow_mut() = backend.fetch(&v)?;
                 v
             }
             Some(pair) => {
                 let back = twice(&xv, pair, back, |x| x)?;
+                let first = from.first.borrow();
                 backend.host(&[&v, &back], dim, &mut |_, rows, out| {
-                    let pairs = out.iter_mut().zip(rows[0]).zip(rows[1]).zip(&*first);
+                    let pairs = out.iter_mut().zip(rows[0]).zip(rows[1]).zip(first.iter());
                     pairs.for_each(|(((o, v), b), first)| *o = v + (first - v) * sigmoid(*b));
                 })?
             }
