@@ -3,6 +3,7 @@
 //! Nothing outside this file asks which architecture it is running.
 
 mod granite;
+mod latent;
 mod llama;
 mod moe;
 
@@ -61,7 +62,7 @@ const fn row(
 }
 
 /// Every supported architecture, family by family.
-const FAMILIES: &[&[Arch]] = &[llama::ARCHS, granite::ARCHS, moe::ARCHS];
+const FAMILIES: &[&[Arch]] = &[llama::ARCHS, granite::ARCHS, moe::ARCHS, latent::ARCHS];
 
 /// Every row.
 fn rows() -> impl Iterator<Item = &'static Arch> {
@@ -72,7 +73,10 @@ fn rows() -> impl Iterator<Item = &'static Arch> {
 const NOT_YET: &[(&str, &str)] = &[
     ("Mamba", "its recurrent layers are not built yet"),
     ("NemotronH", "its Mamba-2 layers are not built yet"),
-    ("Deepseek", "its latent attention and its experts are not built yet"),
+    ("DeepseekV32", "its sparse attention is not built yet"),
+    ("DeepseekV4", "its sparse attention is not built yet"),
+    ("GlmMoeDsa", "its sparse attention is not built yet"),
+    ("Deepseek", "its experts are not built yet"),
     ("GptOss", "its experts and attention sinks are not built yet"),
     ("Bert", "encoders are not built yet"),
 ];
@@ -128,12 +132,17 @@ impl Spec {
     /// What most architectures share: pre-norm layers of grouped attention with rotary embeddings and
     /// a gated feed-forward.
     pub(crate) fn llama(h: &Hparams, arch: &'static str) -> Result<Spec> {
-        let dim = h.dim("embedding_length")?;
         h.shown_by_tensors(&["attention_bias", "mlp_bias", "lm_head_bias"]);
-        let attn = attention(h, dim)?;
+        let attn = attention(h, h.dim("embedding_length")?)?;
         let rope = rope(h, attn.head_dim)?;
+        Spec::of(h, arch, Mixer::Attn(attn), rope)
+    }
+
+    /// The same with a mixer and a rope of its own.
+    pub(crate) fn of(h: &Hparams, arch: &'static str, mixer: Mixer, rope: Rope) -> Result<Spec> {
+        let dim = h.dim("embedding_length")?;
         let layer = Layer {
-            mixers: vec![Mixer::Attn(attn)],
+            mixers: vec![mixer],
             ffn: Ffn::Glu { dim: h.dim("feed_forward_length")?, act: activation(h, Act::Silu)? },
             norms: Norms::PRE,
             parallel: false,
@@ -155,6 +164,7 @@ impl Spec {
             positions: None,
             embed_norm: false,
             layers: vec![layer; h.layers()?],
+            unused_layers: 0,
         })
     }
 
