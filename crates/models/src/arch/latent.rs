@@ -11,8 +11,8 @@ use crate::spec::{Act, Ffn, Spec};
 
 pub(super) const ARCHS: &[Arch] = &[
     row("deepseek2", &["DeepseekV2ForCausalLM"], "DeepSeek V2", deepseek2),
-    row("deepseek3", &["DeepseekV3ForCausalLM", "kimi_k2"], "DeepSeek V3 and R1, Kimi K2", deepseek3),
-    row("glm4-moe-lite", &["Glm4MoeLiteForCausalLM"], "GLM-4.7 Flash", deepseek3),
+    row("deepseek2", &["DeepseekV3ForCausalLM", "kimi_k2"], "DeepSeek V3 and R1, Kimi K2", deepseek3),
+    row("deepseek2", &["Glm4MoeLiteForCausalLM"], "GLM-4.7 Flash", deepseek3),
     row("minicpm3", &["MiniCPM3ForCausalLM"], "MiniCPM 3", minicpm3),
 ];
 
