@@ -95,6 +95,26 @@ fn counted(parts: impl Iterator<Item = String>) -> String {
 fn mixer(mixer: &Mixer) -> String {
     match mixer {
         Mixer::Attn(attn) => attention(attn),
+        Mixer::Mla(m) => format!(
+            "latent attention of {} heads of {} (values of {}), latent of {}",
+            m.attn.n_heads,
+            m.nope_dim + m.rope_dim,
+            m.value_dim,
+            m.kv_rank
+        ),
+        Mixer::Mamba(m) => format!("Mamba of {} channels, state of {}", m.inner, m.state_dim),
+        Mixer::DeltaNet(d) => {
+            let (keys, values) = (d.key_heads, d.value_heads);
+            format!(
+                "gated delta net of {keys} key heads of {}, {values} value heads of {}",
+                d.key_dim, d.value_dim
+            )
+        }
+        Mixer::ShortConv(c) => format!("gated convolution over {} positions", c.kernel),
+        Mixer::RgLru(r) => format!("RG-LRU of {} channels", r.inner),
+        Mixer::TimeMix4(t) => format!("RWKV-4 time mix of {} channels", t.inner),
+        Mixer::TimeMix7(t) => format!("RWKV-7 time mix of {} heads of {}", t.heads, t.head_dim),
+        Mixer::ChannelMix(c) => format!("channel mix of {}", c.inner),
         Mixer::Mamba2(m) => {
             format!("Mamba-2 of {} heads of {}, state of {}", m.n_heads, m.head_dim, m.state_dim)
         }
@@ -121,7 +141,8 @@ fn attention(attn: &Attn) -> String {
 
 fn ffn(ffn: &Ffn) -> Option<String> {
     match ffn {
-        Ffn::None => None,
+        // Listed among the mixers.
+        Ffn::None | Ffn::Mixer(_) => None,
         Ffn::Glu { dim, act } => Some(format!("gated {act:?} of {dim}")),
         Ffn::Mlp { dim, act } => Some(format!("{act:?} of {dim}")),
         Ffn::Moe(moe) => {

@@ -4,6 +4,7 @@
 
 mod granite;
 mod hybrid;
+mod latent;
 mod lfm2;
 mod llama;
 mod mamba;
@@ -79,6 +80,7 @@ const FAMILIES: &[&[Arch]] = &[
     hybrid::ARCHS,
     mamba::ARCHS,
     rwkv::ARCHS,
+    latent::ARCHS,
 ];
 
 /// Every row.
@@ -88,7 +90,10 @@ fn rows() -> impl Iterator<Item = &'static Arch> {
 
 /// What stands in the way of architectures that people ask for: `(name or its beginning, why)`.
 const NOT_YET: &[(&str, &str)] = &[
-    ("Deepseek", "its latent attention and its experts are not built yet"),
+    ("DeepseekV32", "its sparse attention is not built yet"),
+    ("DeepseekV4", "its sparse attention is not built yet"),
+    ("GlmMoeDsa", "its sparse attention is not built yet"),
+    ("Deepseek", "its experts are not built yet"),
     ("GptOss", "its experts and attention sinks are not built yet"),
     ("Bert", "encoders are not built yet"),
 ];
@@ -177,13 +182,19 @@ impl Spec {
         arch: &'static str,
         rope: impl Fn(&Hparams, usize) -> Result<Rope>,
     ) -> Result<Spec> {
-        let mut s = Spec::stem(h, arch, h.layers()?, h.usize("context_length")?)?;
         h.shown_by_tensors(&["attention_bias", "mlp_bias"]);
-        let attn = attention(h, s.dim)?;
-        s.ropes = vec![rope(h, attn.head_dim)?];
+        let attn = attention(h, h.dim("embedding_length")?)?;
+        let rope = rope(h, attn.head_dim)?;
+        Spec::of(h, arch, Mixer::Attn(attn), rope)
+    }
+
+    /// The same with a mixer and a rope of its own.
+    pub(crate) fn of(h: &Hparams, arch: &'static str, mixer: Mixer, rope: Rope) -> Result<Spec> {
+        let mut s = Spec::stem(h, arch, h.layers()?, h.usize("context_length")?)?;
+        s.ropes = vec![rope];
         let ffn = Ffn::Glu { dim: h.dim("feed_forward_length")?, act: activation(h, Act::Silu)? };
         for layer in &mut s.layers {
-            (layer.mixers, layer.ffn) = (vec![Mixer::Attn(attn.clone())], ffn.clone());
+            (layer.mixers, layer.ffn) = (vec![mixer.clone()], ffn.clone());
         }
         Ok(s)
     }
@@ -199,9 +210,6 @@ impl Spec {
             residual_scale: 1.0,
             ffn_scales: FfnScales::ONE,
         };
-        // A GGUF counts those that foretell further tokens.
-        let aside = h.opt_count("nextn_predict_layers")?.unwrap_or(0);
-        let n = if h.is_gguf() { n.saturating_sub(aside) } else { n };
         let eps = h.opt_positive("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-6);
         let tied = h.opt_bool("tie_word_embeddings")?.unwrap_or(false);
         Ok(Spec {
@@ -218,7 +226,7 @@ impl Spec {
             positions: None,
             embed_norm: false,
             layers: vec![layer; n],
-            left_aside: aside,
+            unused_layers: 0,
         })
     }
 

@@ -150,12 +150,6 @@ impl Checkpoint {
                 )
             }
         };
-        let (mut map, mut unreadable): (BTreeMap<_, _>, BTreeMap<_, _>) = (map, unreadable);
-        for layer in spec.layers.len()..spec.layers.len() + spec.left_aside {
-            let start = format!("blk.{layer}.");
-            map.retain(|name, _| !name.starts_with(&start));
-            unreadable.retain(|name, _| !name.starts_with(&start));
-        }
         let file = self.path.display().to_string();
         let edit = self.arch.edit.filter(|_| self.gguf().is_none()).map(|edit| {
             let spec = spec.clone();

@@ -135,6 +135,7 @@ fn mix<'w, B: Backend>(
         (Mixer::TimeMix4(t), MixerWeights::TimeMix4(w)) => t.run(w, from, &mut memories[at.0][at.1]),
         (Mixer::TimeMix7(t), MixerWeights::TimeMix7(w)) => t.run(w, from, &mut memories[at.0][at.1]),
         (Mixer::ChannelMix(c), MixerWeights::ChannelMix(w)) => c.run(w, from, &mut memories[at.0][at.1]),
+        (Mixer::Mla(m), MixerWeights::Mla(w)) => m.run(w, from, &mut memories[at.0][at.1]),
         _ => Err(attn::lost()),
     }
 }

@@ -10,6 +10,7 @@ mod convert;
 mod cpu;
 mod cpu_cache;
 mod cpu_experts;
+mod cpu_heads;
 mod decoder;
 mod error;
 mod hparam_keys;
@@ -34,7 +35,7 @@ pub use decoder::Decoder;
 pub use error::{Error, Result};
 pub use kernels::attention::KvType;
 pub use mixers::{
-    Attn, ChannelMix, DeltaNet, Mamba, Mamba2, Mixer, NormScope, QkNorm, RgLru, ShortConv, Temperature,
+    Attn, ChannelMix, DeltaNet, Mamba, Mamba2, Mixer, Mla, NormScope, QkNorm, RgLru, ShortConv, Temperature,
     TimeMix4, TimeMix7,
 };
 pub use moe::{Choice, Groups, Moe, Routing, Score, Shared};

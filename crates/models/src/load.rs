@@ -50,6 +50,7 @@ impl Checkpoint {
         let odd = !spec.embed_norm && !top.has("output_norm.weight") && top.has("token_embd_norm.weight");
         let norm = top.norm(if odd { "token_embd_norm" } else { "output_norm" }, spec.dim)?;
         let head = top.head(&spec)?;
+        tensors.pass_over_layers(spec.layers.len(), spec.unused_layers);
         tensors.finish()?;
         let memories = vec![];
         Ok(Decoder { backend, embed, positions, embed_norm, layers, norm, head, memories, spec })

@@ -7,6 +7,7 @@ pub(crate) mod attn;
 pub(crate) mod delta_net;
 pub(crate) mod mamba;
 pub(crate) mod mamba2;
+pub(crate) mod mla;
 pub(crate) mod rg_lru;
 pub(crate) mod rwkv;
 pub(crate) mod short_conv;
@@ -16,6 +17,7 @@ pub use attn::{Attn, NormScope, QkNorm, Temperature};
 pub use delta_net::DeltaNet;
 pub use mamba::Mamba;
 pub use mamba2::Mamba2;
+pub use mla::Mla;
 pub use rg_lru::RgLru;
 pub use rwkv::{ChannelMix, TimeMix4, TimeMix7};
 pub use short_conv::ShortConv;
@@ -49,6 +51,8 @@ pub enum Mixer {
     TimeMix7(TimeMix7),
     /// RWKV's feed-forward, which looks back one position.
     ChannelMix(ChannelMix),
+    /// Attention whose keys and values come from one short vector a position.
+    Mla(Mla),
 }
 
 /// The weights of a mixer on a backend.
@@ -62,6 +66,7 @@ pub(crate) enum MixerWeights<B: Backend> {
     TimeMix4(Box<rwkv::Weights4<B>>),
     TimeMix7(Box<rwkv::Weights7<B>>),
     ChannelMix(Box<rwkv::ChannelWeights<B>>),
+    Mla(Box<mla::Weights<B>>),
 }
 
 /// What a mixer remembers of the sequences that run.
@@ -97,6 +102,7 @@ impl Mixer {
     pub fn cached(&self) -> Option<&Attn> {
         match self {
             Mixer::Attn(attn) => Some(attn).filter(|a| a.shares.is_none()),
+            Mixer::Mla(m) => Some(&m.attn),
             _ => None,
         }
     }
@@ -105,6 +111,7 @@ impl Mixer {
     pub fn attn_mut(&mut self) -> Option<&mut Attn> {
         match self {
             Mixer::Attn(attn) => Some(attn),
+            Mixer::Mla(m) => Some(&mut m.attn),
             _ => None,
         }
     }
@@ -112,7 +119,7 @@ impl Mixer {
     /// Numbers that it keeps for each sequence; 0 for attention.
     pub fn state(&self) -> usize {
         match self {
-            Mixer::Attn(_) => 0,
+            Mixer::Attn(_) | Mixer::Mla(_) => 0,
             Mixer::Mamba(m) => m.state(),
             Mixer::Mamba2(m) => m.state(),
             Mixer::DeltaNet(d) => d.state(),
@@ -136,6 +143,7 @@ impl Mixer {
             Mixer::TimeMix4(t) => t.parameters(dim) as u64,
             Mixer::TimeMix7(t) => t.parameters(dim) as u64,
             Mixer::ChannelMix(c) => c.parameters(dim) as u64,
+            Mixer::Mla(m) => m.parameters(dim) as u64,
         }
     }
 
@@ -144,6 +152,7 @@ impl Mixer {
         match self {
             Mixer::Attn(a) => a.out_scale,
             Mixer::Mamba2(m) => m.out_scale,
+            Mixer::Mla(m) => m.attn.out_scale,
             _ => 1.0,
         }
     }
@@ -159,6 +168,7 @@ impl Mixer {
             Mixer::TimeMix4(t) => MixerWeights::TimeMix4(Box::new(t.load(from)?)),
             Mixer::TimeMix7(t) => MixerWeights::TimeMix7(Box::new(t.load(from)?)),
             Mixer::ChannelMix(c) => MixerWeights::ChannelMix(Box::new(c.load(from)?)),
+            Mixer::Mla(m) => MixerWeights::Mla(Box::new(m.load(from)?)),
         })
     }
 

@@ -177,6 +177,8 @@ fn nemotron_h(h: &Hparams) -> Result<Spec> {
     let halves = halves(h)?;
     let mut s = Spec::stem(h, "nemotron_h", halves.len(), h.usize("context_length")?)?;
     h.shown_by_tensors(&["attention_bias", "mlp_bias", "attention.layer_norm_epsilon"]);
+    s.unused_layers = if h.is_gguf() { h.opt_count("nextn_predict_layers")?.unwrap_or(0) } else { 0 };
+    h.shown_by_tensors(&["nextn_predict_layers"]);
     // Said in the files, and not used by the model.
     h.shown_by_tensors(&["rope.freq_base", "rope.partial", "rope.dimension_count", "rope.scaling.finetuned"]);
     check_silu(h, "mamba_hidden_act")?;
@@ -192,6 +194,10 @@ fn nemotron_h(h: &Hparams) -> Result<Spec> {
     let act = activation(h, Act::Relu2)?;
     let width = h.opt_most("feed_forward_length")?;
     let moe = if halves.contains(&Half::Experts) { Some(nemotron_experts(h, act)?) } else { None };
+    if moe.is_none() {
+        // transformers 5 writes its defaults for experts that are not there.
+        h.shown_by_tensors(EXPERTS);
+    }
     for (layer, half) in s.layers.iter_mut().zip(&halves) {
         layer.norms = ONE_NORM;
         match half {
@@ -207,6 +213,18 @@ fn nemotron_h(h: &Hparams) -> Result<Spec> {
     }
     Ok(s)
 }
+
+const EXPERTS: &[&str] = &[
+    "expert_count",
+    "expert_used_count",
+    "expert_feed_forward_length",
+    "expert_shared_feed_forward_length",
+    "expert_shared_count",
+    "expert_group_count",
+    "expert_group_used_count",
+    "expert_weights_norm",
+    "expert_weights_scale",
+];
 
 fn no_width(h: &Hparams) -> crate::Error {
     h.bad("feed_forward_length", "nothing", "a whole number of at least 1")
@@ -224,7 +242,8 @@ fn halves(h: &Hparams) -> Result<Vec<Half>> {
             (1.., 0) => Half::Attention,
             (0, 0) => Half::Mamba,
         };
-        return Ok(heads.into_iter().zip(widths).map(half).collect());
+        let unused = h.opt_count("nextn_predict_layers")?.unwrap_or(0);
+        return Ok(heads.into_iter().zip(widths).map(half).take(n.saturating_sub(unused)).collect());
     }
     let n = h.opt_usize("block_count")?;
     if let Some(pattern) = h.opt_str("hybrid_override_pattern")? {

@@ -47,7 +47,10 @@ const ASIDE: &[&str] = &["mtp.", "model.mtp.", "model.visual.", "visual."];
 
 /// Layers of either kind, still without a feed-forward.
 fn layers(h: &Hparams, arch: &'static str) -> Result<Spec> {
-    let mut s = Spec::stem(h, arch, h.layers()?, h.usize("context_length")?)?;
+    // A GGUF counts the layers that foretell further tokens.
+    let unused_layers = if h.is_gguf() { h.opt_count("nextn_predict_layers")?.unwrap_or(0) } else { 0 };
+    let n = h.layers()?.saturating_sub(unused_layers);
+    let mut s = Spec { unused_layers, ..Spec::stem(h, arch, n, h.usize("context_length")?)? };
     // Text moves along all parts of a position at once: the rope of several axes is a plain one.
     h.shown_by_tensors(&["attention_bias", "rope.dimension_sections"]);
     if h.opt_bool("attn_output_gate")? == Some(false) {
