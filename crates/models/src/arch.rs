@@ -2,8 +2,12 @@
 //!
 //! Nothing outside this file asks which architecture it is running.
 
+mod gemma;
+mod glm;
 mod granite;
+mod kin;
 mod llama;
+mod ministral;
 mod moe;
 
 use weights::Tensor;
@@ -27,6 +31,12 @@ pub struct Arch {
     pub build: fn(&Hparams) -> Result<Spec>,
     /// Where config.json's parameter names differ from llama's: `(their suffix, GGUF's)`.
     pub names: &'static [(&'static str, &'static str)],
+    /// Where GGUF's names differ from those used here: `(theirs, ours)`.
+    pub gguf_names: &'static [(&'static str, &'static str)],
+    /// What the Hub's files leave to the class, by config.json's names.
+    pub defaults: &'static [(&'static str, f64)],
+    /// Beginnings of the names of the Hub's tensors that are no part of the text model.
+    pub aside: &'static [&'static str],
     /// The Hub's files hold norm weights less one (GGUF's hold them whole).
     pub norm_less_one: bool,
     /// GGUF's files pair neighbours in the rotary embedding, so their q and k rows are permuted.
@@ -42,6 +52,9 @@ const FOUR_NORMS: &[(&str, &str)] = &[
     ("post_feedforward_layernorm", "post_ffw_norm"),
 ];
 
+/// GGUF calls the norm before the feed-forward by what it comes after, in some architectures.
+const AFTER_ATTENTION: &[(&str, &str)] = &[("post_attention_norm", "ffn_norm")];
+
 const fn row(
     gguf: &'static str,
     classes: &'static [&'static str],
@@ -54,6 +67,9 @@ const fn row(
         title,
         build,
         names: &[],
+        gguf_names: &[],
+        defaults: &[],
+        aside: &[],
         norm_less_one: false,
         gguf_interleaved: false,
         edit: None,
@@ -61,7 +77,15 @@ const fn row(
 }
 
 /// Every supported architecture, family by family.
-const FAMILIES: &[&[Arch]] = &[llama::ARCHS, granite::ARCHS, moe::ARCHS];
+const FAMILIES: &[&[Arch]] = &[
+    llama::ARCHS,
+    gemma::ARCHS,
+    glm::ARCHS,
+    granite::ARCHS,
+    kin::ARCHS,
+    ministral::ARCHS,
+    moe::ARCHS,
+];
 
 /// Every row.
 fn rows() -> impl Iterator<Item = &'static Arch> {
@@ -88,6 +112,17 @@ pub fn find(file: &str, name: &str) -> Result<&'static Arch> {
     })
 }
 
+/// What a GGUF's tensor is called here, by the rows of [`Arch::gguf_names`].
+pub(crate) fn own_name(name: &str, rows: &[(&str, &str)]) -> String {
+    let parts = || {
+        let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
+        let (module, end) = rest.rsplit_once('.')?;
+        let ours = rows.iter().find(|row| row.0 == module)?.1;
+        Some(format!("blk.{layer}.{ours}.{end}"))
+    };
+    parts().unwrap_or_else(|| name.to_string())
+}
+
 fn reason(name: &str) -> Option<String> {
     let listed = NOT_YET.iter().find(|(start, _)| name.starts_with(start)).map(|(_, why)| why.to_string());
     let multimodal = name.ends_with("ForConditionalGeneration");
@@ -112,6 +147,13 @@ pub(crate) fn windowed_layers(h: &Hparams, n: usize, rule: impl Fn(usize) -> boo
     types.iter().map(windowed).collect()
 }
 
+/// Which layers have the window in a pattern that repeats: every `period`th has none. A file may say it in several ways.
+pub(crate) fn windowed_by_period(h: &Hparams, n: usize, period: usize) -> Result<Vec<bool>> {
+    let pattern = h.opt_pattern("attention.sliding_window_pattern", n)?;
+    let rule = |i: usize| pattern.as_ref().map_or((i + 1) % period != 0, |p| p[i]);
+    windowed_layers(h, n, rule)
+}
+
 /// The activation that the file names, or the architecture's own.
 pub(crate) fn activation(h: &Hparams, default: Act) -> Result<Act> {
     match h.opt_str("hidden_act")?.as_deref() {
@@ -120,7 +162,8 @@ pub(crate) fn activation(h: &Hparams, default: Act) -> Result<Act> {
         Some("gelu") => Ok(Act::Gelu),
         Some("gelu_pytorch_tanh" | "gelu_new" | "gelu_fast") => Ok(Act::GeluTanh),
         Some("relu") => Ok(Act::Relu),
-        Some(other) => Err(h.bad("hidden_act", other, "silu, gelu, gelu_pytorch_tanh or relu")),
+        Some("relu2") => Ok(Act::Relu2),
+        Some(other) => Err(h.bad("hidden_act", other, "silu, gelu, gelu_pytorch_tanh, relu or relu2")),
     }
 }
 

@@ -117,7 +117,7 @@ impl Checkpoint {
             Files::Folder { config, .. } => {
                 let file = if self.path.is_dir() { self.path.join("config.json") } else { self.path.clone() };
                 let class = architecture(&file, config).unwrap_or_default();
-                Hparams::from_config(&file, &class, config)
+                Hparams::from_config(&file, &class, &text_settings(config, self.arch))
             }
         }
     }
@@ -131,17 +131,17 @@ impl Checkpoint {
     /// unread later unless it is known to be harmless.
     pub(crate) fn named_tensors(&self, spec: &Spec) -> Tensors {
         let (map, unreadable) = match &self.files {
-            Files::Gguf(gguf) => (gguf.tensors.clone(), gguf.unreadable.clone()),
+            Files::Gguf(gguf) => {
+                let ours = |name: &str| Some(arch::own_name(name, self.arch.gguf_names));
+                (renamed(&gguf.tensors, ours), renamed(&gguf.unreadable, ours))
+            }
             Files::Folder { weights: None, .. } => Default::default(),
             Files::Folder { weights: Some(weights), .. } => {
-                let rename =
-                    |hub: &String| weights::gguf_name(hub, self.arch.names).unwrap_or_else(|| hub.clone());
-                (
-                    weights.tensors.iter().map(|(name, tensor)| (rename(name), tensor.clone())).collect(),
-                    weights.unreadable.iter().map(|(name, tensor)| (rename(name), tensor.clone())).collect(),
-                )
+                let ours = |hub: &str| self.own_name(hub);
+                (renamed(&weights.tensors, ours), renamed(&weights.unreadable, ours))
             }
         };
+        let map = self.without_later_layers(map, spec);
         let file = self.path.display().to_string();
         let edit = self.arch.edit.filter(|_| self.gguf().is_none()).map(|edit| {
             let spec = spec.clone();
@@ -149,6 +149,76 @@ impl Checkpoint {
         });
         Tensors::new(file, self.arch.gguf, map, unreadable, edit)
     }
+
+    /// What a tensor of the Hub is called here; nothing for what is no part of the text model.
+    fn own_name(&self, hub: &str) -> Option<String> {
+        let inside = hub.strip_prefix("model.").unwrap_or(hub);
+        if self.arch.aside.iter().any(|start| inside.starts_with(start)) {
+            return None;
+        }
+        Some(weights::gguf_name(hub, self.arch.names).unwrap_or_else(|| hub.to_string()))
+    }
+
+    /// Without the layers that predict tokens after the next, which the file says come after the last.
+    fn without_later_layers<T>(&self, mut map: BTreeMap<String, T>, spec: &Spec) -> BTreeMap<String, T> {
+        let later = self.hparams().opt_count("nextn_predict_layers").ok().flatten().unwrap_or(0);
+        let first = spec.layers.len();
+        let layer = |name: &str| name.strip_prefix("blk.")?.split('.').next()?.parse::<usize>().ok();
+        let stays = |name: &str| layer(name).is_none_or(|l| l < first || l - first >= later);
+        let hub = |name: &str| {
+            // Names that no row knows kept the Hub's form.
+            let rest = name.strip_prefix("model.layers.")?;
+            rest.split('.').next()?.parse::<usize>().ok()
+        };
+        map.retain(|name, _| stays(name) && hub(name).is_none_or(|l| l < first || l - first >= later));
+        map
+    }
+}
+
+fn renamed<T: Clone>(
+    map: &BTreeMap<String, T>,
+    ours: impl Fn(&str) -> Option<String>,
+) -> BTreeMap<String, T> {
+    map.iter().filter_map(|(name, tensor)| Some((ours(name)?, tensor.clone()))).collect()
+}
+
+/// Settings of the parts of a model that are not its text model, beside `text_config`.
+const OTHER_SENSES: &[&str] = &[
+    "audio_config",
+    "audio_soft_tokens_per_image",
+    "audio_token_id",
+    "boa_token_id",
+    "boa_token_index",
+    "boi_token_id",
+    "boi_token_index",
+    "eoa_token_id",
+    "eoa_token_index",
+    "eoi_token_id",
+    "eoi_token_index",
+    "image_token_id",
+    "image_token_index",
+    "mm_tokens_per_image",
+    "multimodal_projector_bias",
+    "projector_hidden_act",
+    "spatial_merge_size",
+    "video_token_id",
+    "vision_config",
+    "vision_feature_layer",
+    "vision_soft_tokens_per_image",
+];
+
+/// The settings of the text model, with what the class itself knows. In a model that takes images too they lie inside,
+/// and what stands beside them counts where they are silent.
+fn text_settings(config: &Value, arch: &Arch) -> Value {
+    let mut fields = config.as_object().cloned().unwrap_or_default();
+    if let Some(Value::Object(text)) = fields.remove("text_config") {
+        fields.retain(|key, _| !OTHER_SENSES.contains(&key.as_str()));
+        fields.extend(text);
+    }
+    for &(key, value) in arch.defaults {
+        fields.entry(key).or_insert(value.into());
+    }
+    Value::Object(fields)
 }
 
 /// A folder without config.json that holds one GGUF stands for that file.
@@ -230,7 +300,7 @@ fn gguf_hparams(gguf: &Gguf, arch: &Arch) -> Hparams {
     {
         fields.insert("vocab_size".into(), table.shape[0].into());
     }
-    Hparams::from_gguf(&gguf.path, arch.gguf, fields)
+    Hparams::from_gguf(&gguf.path, arch.gguf, fields).beside(gguf.tensors.keys().cloned())
 }
 
 fn plain(value: &weights::Value) -> Value {

@@ -26,6 +26,8 @@ pub struct Hparams {
     gguf: bool,
     fields: BTreeMap<String, Value>,
     read: RefCell<BTreeSet<String>>,
+    /// Names of the file's tensors, where they say what the metadata does not.
+    tensors: BTreeSet<String>,
 }
 
 impl Hparams {
@@ -43,12 +45,22 @@ impl Hparams {
 
     fn new(file: &Path, arch: &str, gguf: bool, fields: BTreeMap<String, Value>) -> Hparams {
         let (file, arch) = (file.display().to_string(), arch.to_string());
-        Hparams { file, arch, gguf, fields, read: RefCell::default() }
+        Hparams { file, arch, gguf, fields, read: RefCell::default(), tensors: BTreeSet::new() }
     }
 
     /// Whether the file is a GGUF, whose conventions differ from the Hub's.
     pub fn is_gguf(&self) -> bool {
         self.gguf
+    }
+
+    /// With the names of a GGUF's tensors.
+    pub fn beside(self, tensors: impl Iterator<Item = String>) -> Hparams {
+        Hparams { tensors: tensors.collect(), ..self }
+    }
+
+    /// Whether a GGUF has this tensor: some features have no key of their own there.
+    pub fn has_tensor(&self, name: &str) -> bool {
+        self.tensors.contains(name)
     }
 
     /// The spellings of `key` in this file, best first.
@@ -200,6 +212,18 @@ impl Hparams {
     /// A truth value, if present.
     pub fn opt_bool(&self, key: &str) -> Result<Option<bool>> {
         self.parsed(key, "true or false", Value::as_bool)
+    }
+
+    /// A truth value for each of `n` layers, if present: as a list, as a period whose last layer is false (0 is none true), or as
+    /// letters that repeat (`LLLG`, of which `L` is true).
+    pub fn opt_pattern(&self, key: &str, n: usize) -> Result<Option<Vec<bool>>> {
+        self.parsed(key, "a period, letters L and G, or a truth value for each layer", |v| match v {
+            Value::Array(list) if list.len() == n => list.iter().map(Value::as_bool).collect(),
+            Value::String(word) if !word.is_empty() && word.chars().all(|c| c == 'L' || c == 'G') => {
+                Some(word.chars().cycle().take(n).map(|c| c == 'L').collect())
+            }
+            one => whole(one).map(|p| (1..=n).map(|i| p > 0 && i % p != 0).collect()),
+        })
     }
 
     /// A word, if present.
