@@ -4,9 +4,13 @@
 
 mod gemma;
 mod glm;
+mod gptoss;
 mod granite;
+mod hunyuan;
 mod kin;
 mod llama;
+mod llama4;
+mod minimax;
 mod ministral;
 mod moe;
 
@@ -81,8 +85,12 @@ const FAMILIES: &[&[Arch]] = &[
     llama::ARCHS,
     gemma::ARCHS,
     glm::ARCHS,
+    gptoss::ARCHS,
     granite::ARCHS,
+    hunyuan::ARCHS,
     kin::ARCHS,
+    llama4::ARCHS,
+    minimax::ARCHS,
     ministral::ARCHS,
     moe::ARCHS,
 ];
@@ -97,7 +105,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("Mamba", "its recurrent layers are not built yet"),
     ("NemotronH", "its Mamba-2 layers are not built yet"),
     ("Deepseek", "its latent attention and its experts are not built yet"),
-    ("GptOss", "its experts and attention sinks are not built yet"),
     ("Bert", "encoders are not built yet"),
 ];
 
@@ -163,6 +170,8 @@ pub(crate) fn activation(h: &Hparams, default: Act) -> Result<Act> {
         Some("gelu_pytorch_tanh" | "gelu_new" | "gelu_fast") => Ok(Act::GeluTanh),
         Some("relu") => Ok(Act::Relu),
         Some("relu2") => Ok(Act::Relu2),
+        // Its numbers are each layer's own; the architecture puts them in.
+        Some("xielu") => Ok(Act::Silu),
         Some(other) => Err(h.bad("hidden_act", other, "silu, gelu, gelu_pytorch_tanh, relu or relu2")),
     }
 }

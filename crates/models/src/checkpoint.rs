@@ -152,7 +152,17 @@ impl Checkpoint {
             let spec = spec.clone();
             Box::new(move |name: &str, tensor| edit(&spec, name, tensor)) as Box<crate::tensors::Edit>
         });
-        Tensors::new(file, self.arch.gguf, map, unreadable, edit)
+        Tensors::new(file, self.arch.gguf, map, unreadable, edit).with_packed(self.packed())
+    }
+
+    /// Bytes of packed numbers, by the names used here.
+    fn packed(&self) -> BTreeMap<String, weights::Tensor> {
+        match &self.files {
+            Files::Folder { weights: Some(weights), .. } => {
+                renamed(&weights.packed, |hub| self.own_name(hub))
+            }
+            _ => BTreeMap::new(),
+        }
     }
 
     /// What a tensor of the Hub is called here; nothing for what is no part of the text model.
@@ -285,6 +295,10 @@ fn refuse_quantized(file: &Path, arch: &str, config: &Value) -> Result<()> {
         return Ok(());
     };
     let method = quantization.get("quant_method").or_else(|| quantization.get("quant_algo"));
+    // Blocks with exponents beside them: the loader puts them together.
+    if method.and_then(Value::as_str) == Some("mxfp4") {
+        return Ok(());
+    }
     Err(Error::Hparam {
         file: file.display().to_string(),
         arch: arch.to_string(),
@@ -297,8 +311,11 @@ fn refuse_quantized(file: &Path, arch: &str, config: &Value) -> Result<()> {
 /// GGUF metadata under the architecture's prefix, as plain values.
 fn gguf_hparams(gguf: &Gguf, arch: &Arch) -> Hparams {
     let prefix = format!("{}.", arch.gguf);
-    let own =
-        |(key, value): (&str, &weights::Value)| Some((key.strip_prefix(&prefix)?.to_string(), plain(value)));
+    let own = |(key, value): (&str, &weights::Value)| {
+        // Apertus's activation stands beside the architecture's own keys.
+        let inside = key.strip_prefix(&prefix).or(Some(key).filter(|k| k.starts_with("xielu.")))?;
+        Some((inside.to_string(), plain(value)))
+    };
     let mut fields: BTreeMap<String, Value> = gguf.metadata.iter().filter_map(own).collect();
     // Older files leave the vocabulary's size to the embedding's shape.
     if let Some(table) = gguf.tensors.get("token_embd.weight").filter(|_| !fields.contains_key("vocab_size"))

@@ -85,6 +85,11 @@ impl Hparams {
         found
     }
 
+    /// Whether the file says anything at `key`.
+    pub fn has(&self, key: &str) -> bool {
+        self.value(key).is_some()
+    }
+
     /// How the file spells `key`, for error messages.
     fn spelled(&self, key: &str) -> String {
         let spellings = self.spellings(key);
@@ -142,6 +147,28 @@ impl Hparams {
     /// A whole number that may be zero, if present.
     pub fn opt_count(&self, key: &str) -> Result<Option<usize>> {
         self.parsed(key, "a whole number", whole)
+    }
+
+    /// A width, where a list may give the same one for each layer.
+    pub fn same_dim(&self, key: &str) -> Result<usize> {
+        let one = |v: &Value| match v {
+            Value::Array(list) => {
+                let first = whole(list.first()?)?;
+                list.iter().all(|v| whole(v) == Some(first)).then_some(first)
+            }
+            one => whole(one),
+        };
+        let expected = "a whole number of at least 1, the same for all layers";
+        let found = self.parsed(key, expected, |v| one(v).filter(|&n| n > 0 && n <= MAX_DIM))?;
+        found.ok_or_else(|| self.missing(key, expected))
+    }
+
+    /// An error unless the file has `value` at `key`, or nothing.
+    pub fn must_be(&self, key: &str, value: bool) -> Result<()> {
+        match self.opt_bool(key)? {
+            Some(other) if other != value => Err(self.bad(key, other, value)),
+            _ => Ok(()),
+        }
     }
 
     /// A finite number, if present.
@@ -224,6 +251,11 @@ impl Hparams {
             }
             one => whole(one).map(|p| (1..=n).map(|i| p > 0 && i % p != 0).collect()),
         })
+    }
+
+    /// A truth value, which may be written as a number, if present.
+    pub fn opt_switch(&self, key: &str) -> Result<Option<bool>> {
+        self.parsed(key, "true or false", |v| v.as_bool().or_else(|| whole(v).map(|n| n > 0)))
     }
 
     /// A word, if present.

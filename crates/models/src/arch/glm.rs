@@ -58,7 +58,11 @@ fn glm4moe(h: &Hparams) -> Result<Spec> {
         s.layers.truncate(kept);
     }
     // A GGUF has the norms' tensors or not (GLM-4.5-Air does without), and says nothing.
-    let normed = if h.is_gguf() { h.has_tensor("blk.0.attn_q_norm.weight") } else { h.opt_bool("use_qk_norm")?.unwrap_or(false) };
+    let normed = if h.is_gguf() {
+        h.has_tensor("blk.0.attn_q_norm.weight")
+    } else {
+        h.opt_bool("use_qk_norm")?.unwrap_or(false)
+    };
     s.each_attn(|_, a| a.qk_norm = llama::QK_NORM.filter(|_| normed));
     sigmoid_experts(h, &mut s)?;
     Ok(s)
@@ -72,7 +76,7 @@ fn dots1(h: &Hparams) -> Result<Spec> {
 }
 
 /// Experts after the first layers, each scored by its own sigmoid, and some for all tokens.
-fn sigmoid_experts(h: &Hparams, s: &mut Spec) -> Result<()> {
+pub(super) fn sigmoid_experts(h: &Hparams, s: &mut Spec) -> Result<()> {
     let dim = h.dim("expert_feed_forward_length")?;
     let shared = h.opt_count("expert_shared_count")?.unwrap_or(0);
     if h.opt_count("expert_gating_func")?.is_some_and(|f| f != 2) {
@@ -86,7 +90,8 @@ fn sigmoid_experts(h: &Hparams, s: &mut Spec) -> Result<()> {
         groups: groups(h)?,
         ..Routing::SOFTMAX
     };
-    let shared = if shared > 0 { Some(Shared { dim: shared.saturating_mul(dim), gate: false }) } else { None };
+    let shared =
+        if shared > 0 { Some(Shared { dim: shared.saturating_mul(dim), gate: false }) } else { None };
     let moe = Moe { routing, shared, ..Moe::of(h, dim, activation(h, Act::Silu)?)? };
     let dense = h.opt_count("leading_dense_block_count")?.unwrap_or(0);
     s.layers.iter_mut().skip(dense).for_each(|l| l.ffn = Ffn::Moe(Box::new(moe.clone())));
@@ -102,7 +107,11 @@ fn groups(h: &Hparams) -> Result<Option<Groups>> {
     }
     let experts = h.dim("expert_count")?;
     if top == 0 || top > count || !experts.is_multiple_of(count) {
-        return Err(h.bad("expert_group_count", format!("{top} of {count}"), format!("groups of the {experts} experts")));
+        return Err(h.bad(
+            "expert_group_count",
+            format!("{top} of {count}"),
+            format!("groups of the {experts} experts"),
+        ));
     }
     Ok(Some(Groups { count, top, by_two: true }))
 }
