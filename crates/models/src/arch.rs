@@ -8,6 +8,7 @@ mod gptoss;
 mod granite;
 mod hunyuan;
 mod kin;
+mod latent;
 mod llama;
 mod llama4;
 mod minimax;
@@ -46,8 +47,11 @@ pub struct Arch {
     /// GGUF's files pair neighbours in the rotary embedding, so their q and k rows are permuted.
     pub gguf_interleaved: bool,
     /// Where tensors of the Hub's files lie otherwise than GGUF's: what makes the one of the other, by GGUF name.
-    pub edit: Option<fn(&Spec, &str, Tensor) -> Result<Tensor>>,
+    pub edit: Option<Edit>,
 }
+
+/// Spec, GGUF name and the file's tensor to what GGUF has under the name.
+pub type Edit = fn(&Spec, &str, Tensor) -> Result<Tensor>;
 
 /// Gemma 2 calls the norm after attention what llama calls the one before the feed-forward.
 const FOUR_NORMS: &[(&str, &str)] = &[
@@ -89,6 +93,7 @@ const FAMILIES: &[&[Arch]] = &[
     granite::ARCHS,
     hunyuan::ARCHS,
     kin::ARCHS,
+    latent::ARCHS,
     llama4::ARCHS,
     minimax::ARCHS,
     ministral::ARCHS,
@@ -104,7 +109,14 @@ fn rows() -> impl Iterator<Item = &'static Arch> {
 const NOT_YET: &[(&str, &str)] = &[
     ("Mamba", "its recurrent layers are not built yet"),
     ("NemotronH", "its Mamba-2 layers are not built yet"),
-    ("Deepseek", "its latent attention and its experts are not built yet"),
+    ("DeepseekV32", "its sparse attention is not built yet"),
+    ("DeepseekV4", "its sparse attention is not built yet"),
+    ("GlmMoeDsa", "its sparse attention is not built yet"),
+    ("Deepseek", "its experts are not built yet"),
+    ("Gemma3n", "its alternating updates and embeddings for each layer are not built yet"),
+    ("gemma3n", "its alternating updates and embeddings for each layer are not built yet"),
+    ("Gemma4", "its embeddings for each layer are not built yet"),
+    ("gemma4", "its embeddings for each layer are not built yet"),
     ("Bert", "encoders are not built yet"),
 ];
 
@@ -157,7 +169,7 @@ pub(crate) fn windowed_layers(h: &Hparams, n: usize, rule: impl Fn(usize) -> boo
 /// Which layers have the window in a pattern that repeats: every `period`th has none. A file may say it in several ways.
 pub(crate) fn windowed_by_period(h: &Hparams, n: usize, period: usize) -> Result<Vec<bool>> {
     let pattern = h.opt_pattern("attention.sliding_window_pattern", n)?;
-    let rule = |i: usize| pattern.as_ref().map_or((i + 1) % period != 0, |p| p[i]);
+    let rule = |i: usize| pattern.as_ref().map_or(!(i + 1).is_multiple_of(period), |p| p[i]);
     windowed_layers(h, n, rule)
 }
 
@@ -180,12 +192,17 @@ impl Spec {
     /// What most architectures share: pre-norm layers of grouped attention with rotary embeddings and
     /// a gated feed-forward.
     pub(crate) fn llama(h: &Hparams, arch: &'static str) -> Result<Spec> {
-        let dim = h.dim("embedding_length")?;
         h.shown_by_tensors(&["attention_bias", "mlp_bias", "lm_head_bias"]);
-        let attn = attention(h, dim)?;
+        let attn = attention(h, h.dim("embedding_length")?)?;
         let rope = rope(h, attn.head_dim)?;
+        Spec::of(h, arch, Mixer::Attn(attn), rope)
+    }
+
+    /// The same with a mixer and a rope of its own.
+    pub(crate) fn of(h: &Hparams, arch: &'static str, mixer: Mixer, rope: Rope) -> Result<Spec> {
+        let dim = h.dim("embedding_length")?;
         let layer = Layer {
-            mixers: vec![Mixer::Attn(attn)],
+            mixers: vec![mixer],
             ffn: Ffn::Glu { dim: h.dim("feed_forward_length")?, act: activation(h, Act::Silu)? },
             norms: Norms::PRE,
             parallel: false,
@@ -207,6 +224,7 @@ impl Spec {
             positions: None,
             embed_norm: false,
             layers: vec![layer; h.layers()?],
+            unused_layers: 0,
         })
     }
 

@@ -27,7 +27,7 @@ pub struct Checkpoint {
 
 enum Files {
     Gguf(Box<Gguf>),
-    Folder { config: Value, weights: Option<Safetensors> },
+    Folder { config: Value, weights: Option<Box<Safetensors>> },
 }
 
 impl Checkpoint {
@@ -42,7 +42,7 @@ impl Checkpoint {
         }
         let mut checkpoint = Checkpoint::open_config(&path.join("config.json"))?;
         if let Files::Folder { weights, .. } = &mut checkpoint.files {
-            *weights = Some(Safetensors::open_folder(path)?);
+            *weights = Some(Box::new(Safetensors::open_folder(path)?));
         }
         Ok(Checkpoint { path: path.clone(), ..checkpoint })
     }
@@ -146,7 +146,6 @@ impl Checkpoint {
                 (renamed(&weights.tensors, ours), renamed(&weights.unreadable, ours))
             }
         };
-        let map = self.without_later_layers(map, spec);
         let file = self.path.display().to_string();
         let edit = self.arch.edit.filter(|_| self.gguf().is_none()).map(|edit| {
             let spec = spec.clone();
@@ -172,21 +171,6 @@ impl Checkpoint {
             return None;
         }
         Some(weights::gguf_name(hub, self.arch.names).unwrap_or_else(|| hub.to_string()))
-    }
-
-    /// Without the layers that predict tokens after the next, which the file says come after the last.
-    fn without_later_layers<T>(&self, mut map: BTreeMap<String, T>, spec: &Spec) -> BTreeMap<String, T> {
-        let later = self.hparams().opt_count("nextn_predict_layers").ok().flatten().unwrap_or(0);
-        let first = spec.layers.len();
-        let layer = |name: &str| name.strip_prefix("blk.")?.split('.').next()?.parse::<usize>().ok();
-        let stays = |name: &str| layer(name).is_none_or(|l| l < first || l - first >= later);
-        let hub = |name: &str| {
-            // Names that no row knows kept the Hub's form.
-            let rest = name.strip_prefix("model.layers.")?;
-            rest.split('.').next()?.parse::<usize>().ok()
-        };
-        map.retain(|name, _| stays(name) && hub(name).is_none_or(|l| l < first || l - first >= later));
-        map
     }
 }
 

@@ -1,9 +1,9 @@
 //! Zhipu's GLM.
 
 use crate::Result;
-use crate::arch::{AFTER_ATTENTION, Arch, activation, interleave, llama, row};
+use crate::arch::{AFTER_ATTENTION, Arch, activation, interleave, latent, llama, row};
 use crate::hparams::Hparams;
-use crate::moe::{Groups, Moe, Routing, Score, Shared};
+use crate::moe::{Moe, Routing, Score, Shared};
 use crate::spec::{Act, Ffn, Norms, Spec};
 
 pub(super) const ARCHS: &[Arch] = &[
@@ -49,14 +49,13 @@ fn glm4(h: &Hparams) -> Result<Spec> {
 fn glm4moe(h: &Hparams) -> Result<Spec> {
     let mut s = half_turned(h, "glm4moe")?;
     let beyond = h.opt_count("nextn_predict_layers")?.unwrap_or(0);
-    if h.is_gguf() {
+    if h.is_gguf() && beyond > 0 {
         // A GGUF counts them.
-        let kept = s.layers.len().saturating_sub(beyond);
-        if kept == 0 {
-            return Err(h.bad("nextn_predict_layers", beyond, "fewer than the layers"));
-        }
+        let kept = s.layers.len().checked_sub(beyond).filter(|&n| n > 0);
+        let kept = kept.ok_or_else(|| h.bad("nextn_predict_layers", beyond, "fewer than the layers"))?;
         s.layers.truncate(kept);
     }
+    s.unused_layers = beyond;
     // A GGUF has the norms' tensors or not (GLM-4.5-Air does without), and says nothing.
     let normed = if h.is_gguf() {
         h.has_tensor("blk.0.attn_q_norm.weight")
@@ -79,39 +78,21 @@ fn dots1(h: &Hparams) -> Result<Spec> {
 pub(super) fn sigmoid_experts(h: &Hparams, s: &mut Spec) -> Result<()> {
     let dim = h.dim("expert_feed_forward_length")?;
     let shared = h.opt_count("expert_shared_count")?.unwrap_or(0);
-    if h.opt_count("expert_gating_func")?.is_some_and(|f| f != 2) {
-        return Err(h.bad("expert_gating_func", "another than the sigmoid", 2));
+    if latent::scored_by_sigmoid(h)? == Some(false) {
+        return Err(h.bad("expert_gating_func", "softmax", "sigmoid"));
     }
+    let moe = Moe::of(h, dim, activation(h, Act::Silu)?)?;
     let routing = Routing {
         score: Score::Sigmoid,
         normalise: h.opt_bool("expert_weights_norm")?.unwrap_or(true),
         scale: h.opt_positive("expert_weights_scale")?.unwrap_or(1.0),
         bias: true,
-        groups: groups(h)?,
+        groups: latent::groups(h, &moe, true)?,
         ..Routing::SOFTMAX
     };
-    let shared =
-        if shared > 0 { Some(Shared { dim: shared.saturating_mul(dim), gate: false }) } else { None };
-    let moe = Moe { routing, shared, ..Moe::of(h, dim, activation(h, Act::Silu)?)? };
+    let shared = Some(shared.saturating_mul(dim).min(1 << 30)).filter(|&n| n > 0);
+    let moe = Moe { routing, shared: shared.map(|dim| Shared { dim, gate: false }), ..moe };
     let dense = h.opt_count("leading_dense_block_count")?.unwrap_or(0);
     s.layers.iter_mut().skip(dense).for_each(|l| l.ffn = Ffn::Moe(Box::new(moe.clone())));
     Ok(())
-}
-
-/// The groups of experts, where there is more than one.
-fn groups(h: &Hparams) -> Result<Option<Groups>> {
-    let (count, top) = (h.opt_count("expert_group_count")?, h.opt_count("expert_group_used_count")?);
-    let (count, top) = (count.unwrap_or(1), top.unwrap_or(1));
-    if count <= 1 {
-        return Ok(None);
-    }
-    let experts = h.dim("expert_count")?;
-    if top == 0 || top > count || !experts.is_multiple_of(count) {
-        return Err(h.bad(
-            "expert_group_count",
-            format!("{top} of {count}"),
-            format!("groups of the {experts} experts"),
-        ));
-    }
-    Ok(Some(Groups { count, top, by_two: true }))
 }

@@ -1,7 +1,7 @@
 //! MiniMax-M2 and Baidu's ERNIE 4.5 with experts.
 
 use crate::Result;
-use crate::arch::{Arch, activation, kin, row};
+use crate::arch::{Arch, activation, kin, latent, row};
 use crate::hparams::Hparams;
 use crate::mixers::{NormScope, QkNorm};
 use crate::moe::{Moe, Routing, Score, Shared};
@@ -38,10 +38,8 @@ fn minimax(h: &Hparams) -> Result<Spec> {
     let mut s = Spec::llama(h, "minimax-m2")?;
     h.must_be("use_qk_norm", true)?;
     h.must_be("use_routing_bias", true)?;
-    for (key, only) in [("qk_norm_type", "per_layer"), ("scoring_func", "sigmoid")] {
-        if let Some(other) = h.opt_str(key)?.filter(|v| v != only) {
-            return Err(h.bad(key, other, only));
-        }
+    if let Some(other) = h.opt_str("qk_norm_type")?.filter(|v| v != "per_layer") {
+        return Err(h.bad("qk_norm_type", other, "per_layer"));
     }
     if h.opt_counts("attn_type_list")?.is_some_and(|types| types.iter().any(|&t| t != 1)) {
         return Err(h.bad("attn_type_list", "another kind of layer", "1 for each layer: attention"));
@@ -49,8 +47,8 @@ fn minimax(h: &Hparams) -> Result<Spec> {
     if let Some(other) = h.opt_count("expert_shared_feed_forward_length")?.filter(|&n| n > 0) {
         return Err(h.bad("expert_shared_feed_forward_length", other, 0));
     }
-    if h.opt_count("expert_gating_func")?.is_some_and(|f| f != 2) {
-        return Err(h.bad("expert_gating_func", "another than the sigmoid", 2));
+    if latent::scored_by_sigmoid(h)? == Some(false) {
+        return Err(h.bad("expert_gating_func", "softmax", "sigmoid"));
     }
     let dim = match h.opt_usize("expert_feed_forward_length")? {
         Some(_) => h.dim("expert_feed_forward_length")?,
