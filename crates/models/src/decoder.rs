@@ -38,7 +38,7 @@ pub(crate) struct LayerWeights<B: Backend> {
 
 pub(crate) enum FfnWeights<B: Backend> {
     None,
-    Glu { gate: B::Linear, up: B::Linear, down: B::Linear },
+    Glu { gate: B::Linear, up: B::Linear, down: B::Linear, between: Option<B::Norm> },
     Mlp { up: B::Linear, down: B::Linear },
     Moe(Box<MoeWeights<B>>),
     Mixer(MixerWeights<B>),
@@ -149,7 +149,7 @@ fn feed<'w, B: Backend>(
     x: &B::Rows,
 ) -> Result<Option<Branch<'w, B>>> {
     Ok(Some(match (&layer.ffn, &weights.ffn) {
-        (Ffn::Glu { dim, act }, FfnWeights::Glu { gate, up, down }) if layer.ffn_scales.gate != 1.0 => {
+        (Ffn::Glu { dim, act }, FfnWeights::Glu { gate, up, down, .. }) if layer.ffn_scales.gate != 1.0 => {
             let both = backend.project(x, norm, &[gate, up])?;
             let [gate, up] = &both[..] else { return Err(attn::lost()) };
             let scale = layer.ffn_scales.gate;
@@ -160,8 +160,10 @@ fn feed<'w, B: Backend>(
             })?;
             Branch { rows, out: Some(down) }
         }
-        (Ffn::Glu { act, .. }, FfnWeights::Glu { gate, up, down }) => {
-            Branch { rows: backend.glu(x, norm, gate, up, *act)?, out: Some(down) }
+        (Ffn::Glu { act, .. }, FfnWeights::Glu { gate, up, down, between }) => {
+            let rows = backend.glu(x, norm, gate, up, *act)?;
+            let normed = between.as_ref().map(|n| backend.normed(&rows, n)).transpose()?;
+            Branch { rows: normed.unwrap_or(rows), out: Some(down) }
         }
         (Ffn::Mlp { act, .. }, FfnWeights::Mlp { up, down }) => {
             Branch { rows: backend.mlp(x, norm, up, *act)?, out: Some(down) }
