@@ -230,7 +230,7 @@ fn gguf_hparams(gguf: &Gguf, arch: &Arch) -> Hparams {
     {
         fields.insert("vocab_size".into(), table.shape[0].into());
     }
-    Hparams::from_gguf(&gguf.path, arch.gguf, fields)
+    Hparams::from_gguf(&gguf.path, arch.gguf, fields).with_tensors(gguf.tensors.keys().cloned())
 }
 
 fn plain(value: &weights::Value) -> Value {

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::hparam_keys::{IGNORED, KEYS, NEUTRAL};
+use crate::hparam_keys::{IGNORED, KEYS, NEUTRAL, NEUTRAL_WORDS};
 use crate::{Error, Result};
 
 /// No model has more layers; a file that says so is broken.
@@ -25,6 +25,8 @@ pub struct Hparams {
     arch: String,
     gguf: bool,
     fields: BTreeMap<String, Value>,
+    /// Names of a GGUF's tensors.
+    tensors: BTreeSet<String>,
     read: RefCell<BTreeSet<String>>,
 }
 
@@ -43,7 +45,17 @@ impl Hparams {
 
     fn new(file: &Path, arch: &str, gguf: bool, fields: BTreeMap<String, Value>) -> Hparams {
         let (file, arch) = (file.display().to_string(), arch.to_string());
-        Hparams { file, arch, gguf, fields, read: RefCell::default() }
+        Hparams { file, arch, gguf, fields, tensors: BTreeSet::new(), read: RefCell::default() }
+    }
+
+    /// With the names of a GGUF's tensors, which show what its metadata leaves out.
+    pub fn with_tensors(self, names: impl Iterator<Item = String>) -> Hparams {
+        Hparams { tensors: names.collect(), ..self }
+    }
+
+    /// Whether the file is a GGUF that has the tensor `name`.
+    pub fn gguf_has(&self, name: &str) -> bool {
+        self.tensors.contains(name)
     }
 
     /// Whether the file is a GGUF, whose conventions differ from the Hub's.
@@ -245,7 +257,11 @@ impl Hparams {
             key.strip_prefix(**name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
         let neutral = NEUTRAL.iter().any(|(name, at)| *name == key && value.as_f64() == Some(*at));
-        neutral || IGNORED.iter().any(|name| under(&name))
+        let word = value.to_string();
+        let word = word.trim_matches('"');
+        neutral
+            || NEUTRAL_WORDS.iter().any(|(name, at)| *name == key && word == *at)
+            || IGNORED.iter().any(|name| under(&name))
     }
 }
 

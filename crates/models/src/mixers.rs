@@ -7,7 +7,7 @@ pub(crate) mod attn;
 pub(crate) mod mamba2;
 pub(crate) mod state;
 
-pub use attn::{Attn, NormScope, QkNorm, Temperature};
+pub use attn::{Alibi, Attn, NormScope, QkNorm, Temperature};
 pub use mamba2::Mamba2;
 
 use crate::Result;

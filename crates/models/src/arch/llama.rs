@@ -73,7 +73,7 @@ fn gemma2(h: &Hparams) -> Result<Spec> {
     if h.opt_bool("use_bidirectional_attention")? == Some(true) {
         return Err(h.bad("use_bidirectional_attention", "true", "false: only causal attention is built"));
     }
-    s.tied = if h.is_gguf() { None } else { Some(h.opt_bool("tie_word_embeddings")?.unwrap_or(true)) };
+    s = s.tied_unless_said(h, true)?;
     s.embed_scale = (s.dim as f32).sqrt();
     s.logit_softcap = h.opt_positive("final_logit_softcapping")?.or(Some(30.0));
     let softcap = h.opt_positive("attn_logit_softcapping")?.or(Some(50.0));
