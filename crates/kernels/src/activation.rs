@@ -110,7 +110,8 @@ mod tests {
 
     #[test]
     fn every_activation_is_near_its_formula_and_equal_on_every_isa() {
-        let x: Vec<f32> = (-603..=600).map(|i| i as f32 / 50.0).collect();
+        let x: Vec<f32> =
+            (-603..=600).step_by(if cfg!(miri) { 67 } else { 1 }).map(|i| i as f32 / 50.0).collect();
         let up: Vec<f32> = x.iter().map(|x| 0.5 - x).collect();
         let plain = |act, x: f64| match act {
             Act::Silu => x / (1.0 + (-x).exp()),

@@ -114,7 +114,8 @@ mod tests {
 
     #[test]
     fn functions_keep_their_promised_accuracy() {
-        let xs: Vec<f32> = (-87_000..88_000).step_by(7).map(|i| i as f32 / 1000.0).collect();
+        let xs: Vec<f32> =
+            (-87_000..88_000).step_by(if cfg!(miri) { 7001 } else { 7 }).map(|i| i as f32 / 1000.0).collect();
         for isa in Isa::available() {
             for (&x, [e, t, r, g]) in xs.iter().zip(dispatch(isa, All(&xs))) {
                 let d = f64::from(x);

@@ -63,6 +63,11 @@ impl Checkpoint {
         Ok(Checkpoint { path: file.to_path_buf(), arch, files })
     }
 
+    /// What people call models of its architecture.
+    pub fn title(&self) -> &'static str {
+        self.arch.title
+    }
+
     /// The GGUF, if it is one: its metadata holds the tokenizer and the template.
     pub fn gguf(&self) -> Option<&Gguf> {
         match &self.files {

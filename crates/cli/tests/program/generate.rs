@@ -249,3 +249,20 @@ fn output_that_cannot_be_written_is_a_failure() {
     assert_eq!(run.status.code(), Some(1), "{}", stderr(&run));
     std::io::stderr().flush().unwrap();
 }
+
+#[test]
+fn keys_and_values_may_be_of_other_types() {
+    let home = Home::new();
+    let score = |kind: &str| {
+        let flags = ["score", "--text", "Once upon a time there was a cat.", "--json", "--kv-type", kind];
+        home.json(&flags)["mean_nll"].as_f64().unwrap()
+    };
+    let exact = score("f32");
+    for (kind, tolerance) in [("f16", 1e-3), ("q8_0", 5e-2)] {
+        let far = (score(kind) - exact).abs();
+        assert!(far > 0.0 && far < tolerance, "{kind}: {far} of {exact}");
+    }
+    let (code, text) = home.fails(&["generate", "x", "--kv-type", "q8_0", "--device", "candle"]);
+    assert!(code == 2 && text.contains("--kv-type"), "{text}");
+    home.text(&["bench", "-p", "8", "-n", "2", "-r", "1", "--kv-type", "q8_0"]);
+}

@@ -269,13 +269,14 @@ unsafe fn weigh<S: Simd>(
     row: usize,
     stride: usize,
 ) {
+    if (from, to) != (0, POSITIONS) {
+        scores[..from].fill(f32::NEG_INFINITY);
+        scores[to..POSITIONS].fill(f32::NEG_INFINITY);
+    }
+    // Taken when the slice is no longer used: a look through the slice would end the pointer's right to it.
     let p = scores.as_mut_ptr();
     // SAFETY: 32 numbers at p, and in the lanes of the row; `stride`, a multiple of 16, in its sum.
     unsafe {
-        if (from, to) != (0, POSITIONS) {
-            scores[..from].fill(f32::NEG_INFINITY);
-            scores[to..POSITIONS].fill(f32::NEG_INFINITY);
-        }
         let old = state.max[row];
         let new = greatest(s, p, old);
         let lanes = state.lanes.as_mut_ptr().add(row * POSITIONS);

@@ -10,7 +10,7 @@ pub(super) const ARCHS: &[Arch] = &[
     Arch {
         gguf_interleaved: true,
         names: MIXTRAL,
-        ..row("llama-moe", &["MixtralForCausalLM"], "Mixtral", mixtral)
+        ..row("llama", &["MixtralForCausalLM"], "Mixtral", mixtral)
     },
     row("qwen2moe", &["Qwen2MoeForCausalLM"], "Qwen 2 MoE", qwen2moe),
     row("qwen3moe", &["Qwen3MoeForCausalLM"], "Qwen 3 MoE", qwen3moe),
