@@ -36,6 +36,8 @@ pub const KEYS: &[(&str, &[&str])] = &[
     ("residual_scale", &["residual_multiplier"]),
     ("logit_scale", &["logits_scaling", "logit_scale"]),
     ("rope.freq_base", &["rope_parameters.rope_theta", "rope_theta", "rotary_emb_base"]),
+    ("rope.freq_base_swa", &["rope_parameters.sliding_attention.rope_theta"]),
+    ("rope.scaling.type_swa", &["rope_parameters.sliding_attention.rope_type"]),
     ("rope.dimension_count", &["rotary_dim"]),
     (
         "rope.partial",

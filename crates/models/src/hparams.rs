@@ -35,6 +35,10 @@ impl Hparams {
     pub fn from_config(file: &Path, arch: &str, config: &Value) -> Hparams {
         let mut fields = BTreeMap::new();
         flatten("", config, &mut fields);
+        // Where ropes differ by kind of layer, that of the layers that see everything is the rope.
+        let full = "rope_parameters.full_attention.";
+        let hoisted = |k: String| k.strip_prefix(full).map(|k| format!("rope_parameters.{k}")).unwrap_or(k);
+        let fields = fields.into_iter().map(|(k, v)| (hoisted(k), v)).collect();
         Hparams::new(file, arch, false, fields)
     }
 
@@ -212,6 +216,12 @@ impl Hparams {
     /// A truth value, if present.
     pub fn opt_bool(&self, key: &str) -> Result<Option<bool>> {
         self.parsed(key, "true or false", Value::as_bool)
+    }
+
+    /// A list of truth values, if present.
+    pub fn opt_bools(&self, key: &str) -> Result<Option<Vec<bool>>> {
+        let list = |v: &Value| v.as_array()?.iter().map(Value::as_bool).collect();
+        self.parsed(key, "a list of true and false", list)
     }
 
     /// A word, if present.

@@ -47,7 +47,7 @@ fn scaling(h: &Hparams, dim: usize) -> Result<Scaling> {
 
 /// Without a scaling, a length of the first training says nothing.
 fn none(h: &Hparams) -> Result<Scaling> {
-    original(h)?;
+    h.opt_usize("rope.scaling.original_context_length")?;
     Ok(Scaling::None)
 }
 

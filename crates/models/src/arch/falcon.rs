@@ -18,6 +18,9 @@ pub(super) const ARCHS: &[Arch] = &[Arch {
 fn falcon(h: &Hparams) -> Result<Spec> {
     let leans = h.opt_bool("alibi")?.unwrap_or(false);
     let rotated = (!leans).then_some(1.0);
+    if leans {
+        h.shown_by_tensors(&["rope.freq_base", "rope.scaling.type"]);
+    }
     let mut s = gpt(h, "falcon", Usual { act: Act::Gelu, rotated, tied: true })?;
     if h.is_gguf() {
         s.in_parallel(if h.gguf_has("blk.0.attn_norm_2.weight") { 2 } else { 1 });

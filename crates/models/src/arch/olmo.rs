@@ -1,15 +1,16 @@
 //! The Allen Institute's OLMo.
 
 use crate::Result;
-use crate::arch::{Arch, activation, row};
+use crate::arch::{Arch, activation, row, windowed_layers};
 use crate::hparams::Hparams;
 use crate::mixers::{NormScope, QkNorm};
 use crate::moe::{Moe, Routing};
+use crate::rope::{Rope, Scaling};
 use crate::spec::{Act, Ffn, Norm, NormKind, Norms, Spec};
 
 pub(super) const ARCHS: &[Arch] = &[
     Arch { gguf_interleaved: true, ..row("olmo", &["OlmoForCausalLM"], "OLMo", olmo) },
-    Arch { names: NAMES, ..row("olmo2", &["Olmo2ForCausalLM"], "OLMo 2", olmo2) },
+    Arch { names: NAMES, ..row("olmo2", &["Olmo2ForCausalLM", "Olmo3ForCausalLM"], "OLMo 2 and 3", olmo2) },
     row("olmoe", &["OlmoeForCausalLM"], "OLMoE", olmoe),
 ];
 
@@ -34,13 +35,38 @@ fn clip(h: &Hparams, s: &mut Spec) -> Result<()> {
     Ok(())
 }
 
-/// Norms behind the branches instead of before them; queries and keys normalised.
+/// Norms behind the branches instead of before them; queries and keys normalised. OLMo 3 has a window in three layers of
+/// four, which are rotated without the scaling of the others.
 fn olmo2(h: &Hparams) -> Result<Spec> {
     let mut s = Spec::llama(h, "olmo2")?;
     s.each_attn(|_, a| a.qk_norm = QK_NORM);
     let norms = Norms { before_mixer: false, after_mixer: true, before_ffn: false, after_ffn: true };
     s.layers.iter_mut().for_each(|l| l.norms = norms);
+    windows(h, &mut s)?;
     Ok(s)
+}
+
+fn windows(h: &Hparams, s: &mut Spec) -> Result<()> {
+    let Some(window) = h.opt_count("attention.sliding_window")?.filter(|&w| w > 0) else { return Ok(()) };
+    let pattern = h.opt_bools("attention.sliding_window_pattern")?;
+    let usual = |i: usize| !(i + 1).is_multiple_of(4);
+    let rule = |i: usize| pattern.as_ref().and_then(|p| p.get(i).copied()).unwrap_or(usual(i));
+    let windowed = windowed_layers(h, s.layers.len(), rule)?;
+    let mut full = s.ropes[0].clone();
+    if let (Scaling::Yarn(yarn), true) = (&mut full.scaling, h.is_gguf()) {
+        // Its first GGUFs have the whole factor here, not what YaRN's own is multiplied by.
+        yarn.attention_factor = h.opt_positive("rope.scaling.attn_factor")?.unwrap_or(yarn.attention_factor);
+    }
+    if let Some(other) = h.opt_str("rope.scaling.type_swa")?.filter(|t| t != "default") {
+        return Err(h.bad("rope.scaling.type_swa", other, "default"));
+    }
+    let theta = h.opt_positive("rope.freq_base_swa")?.unwrap_or(full.theta);
+    s.ropes = vec![full, Rope::plain(s.ropes[0].dim, theta)];
+    s.each_attn(|i, a| {
+        a.window = Some(window).filter(|_| windowed[i]);
+        a.rope = Some(windowed[i] as usize);
+    });
+    Ok(())
 }
 
 /// Llama with experts, and queries and keys normalised.
