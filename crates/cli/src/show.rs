@@ -108,6 +108,13 @@ fn counted(parts: impl Iterator<Item = String>) -> String {
 fn mixer(mixer: &Mixer) -> String {
     match mixer {
         Mixer::Attn(attn) => attention(attn),
+        Mixer::Mla(m) => format!(
+            "latent attention of {} heads of {} (values of {}), latent of {}",
+            m.attn.n_heads,
+            m.nope_dim + m.rope_dim,
+            m.value_dim,
+            m.kv_rank
+        ),
         Mixer::Mamba2(m) => {
             format!("Mamba-2 of {} heads of {}, state of {}", m.n_heads, m.head_dim, m.state_dim)
         }

@@ -58,6 +58,20 @@ impl<T: Plain> Buffer<T> {
         Buffer { ptr: ptr.cast(), len, mapped: 0 }
     }
 
+    /// As [`Buffer::zeroed`], with the big pages there and cleared, each by one thread of `pool`. Threads that
+    /// write into the same fresh page at the same time each clear one, and all but one of them in vain.
+    pub fn present(pool: &crate::pool::Pool, len: usize) -> Self {
+        let mut buffer = Self::zeroed(len);
+        if buffer.mapped > 0 {
+            pool.each_piece(&mut buffer, HUGE / size_of::<T>(), |_, page| {
+                // SAFETY: a piece has at least one element, and zero is a value, the one that it has. To read
+                // it first would bring a shared page of zeros, which some systems then replace by small pages.
+                unsafe { page.as_mut_ptr().write_volatile(std::mem::zeroed()) }
+            });
+        }
+        buffer
+    }
+
     /// Bytes that it holds.
     pub fn bytes(&self) -> usize {
         self.len * size_of::<T>()

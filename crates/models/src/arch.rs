@@ -6,6 +6,7 @@ mod cohere;
 mod falcon;
 mod gpt;
 mod granite;
+mod latent;
 mod llama;
 mod moe;
 mod olmo;
@@ -73,6 +74,7 @@ const FAMILIES: &[&[Arch]] = &[
     cohere::ARCHS,
     falcon::ARCHS,
     gpt::ARCHS,
+    latent::ARCHS,
     olmo::ARCHS,
     phi::ARCHS,
 ];
@@ -86,7 +88,10 @@ fn rows() -> impl Iterator<Item = &'static Arch> {
 const NOT_YET: &[(&str, &str)] = &[
     ("Mamba", "its recurrent layers are not built yet"),
     ("NemotronH", "its Mamba-2 layers are not built yet"),
-    ("Deepseek", "its latent attention and its experts are not built yet"),
+    ("DeepseekV32", "its sparse attention is not built yet"),
+    ("DeepseekV4", "its sparse attention is not built yet"),
+    ("GlmMoeDsa", "its sparse attention is not built yet"),
+    ("Deepseek", "its experts are not built yet"),
     ("GptOss", "its experts and attention sinks are not built yet"),
     ("Bert", "encoders are not built yet"),
 ];
@@ -143,12 +148,16 @@ impl Spec {
     /// What most architectures share: pre-norm layers of grouped attention with rotary embeddings and
     /// a gated feed-forward.
     pub(crate) fn llama(h: &Hparams, arch: &'static str) -> Result<Spec> {
-        let dim = h.dim("embedding_length")?;
         h.shown_by_tensors(&["attention_bias", "mlp_bias", "lm_head_bias"]);
-        let attn = attention(h, dim)?;
-        let ropes = vec![rope(h, attn.head_dim)?];
+        let attn = attention(h, h.dim("embedding_length")?)?;
+        let rope = rope(h, attn.head_dim)?;
+        Spec::of(h, arch, Mixer::Attn(attn), rope)
+    }
+
+    /// The same with a mixer and a rope of its own.
+    pub(crate) fn of(h: &Hparams, arch: &'static str, mixer: Mixer, rope: Rope) -> Result<Spec> {
         let layer = Layer {
-            mixers: vec![Mixer::Attn(attn)],
+            mixers: vec![mixer],
             ffn: Ffn::Glu { dim: h.dim("feed_forward_length")?, act: activation(h, Act::Silu)? },
             norms: Norms::PRE,
             parallel: false,
@@ -156,7 +165,7 @@ impl Spec {
         };
         let eps = h.opt_positive("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-6);
         let norm = Norm { kind: NormKind::Rms, eps, affine: true };
-        Spec { norm, ropes, context: h.usize("context_length")?, ..Spec::alike(h, arch, layer)? }
+        Spec { norm, ropes: vec![rope], context: h.usize("context_length")?, ..Spec::alike(h, arch, layer)? }
             .tied_unless_said(h, false)
     }
 
@@ -177,6 +186,7 @@ impl Spec {
             positions: None,
             embed_norm: false,
             layers: vec![layer; h.layers()?],
+            unused_layers: 0,
         })
     }
 

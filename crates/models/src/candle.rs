@@ -267,6 +267,12 @@ impl Backend for CandleBackend {
         to.iter().map(|linear| linear.apply(&x)).collect()
     }
 
+    fn by_head(&self, x: &Array, heads: &[Linear]) -> Result<Array> {
+        let width = x.dim(1)? / heads.len().max(1);
+        let head = |(i, w): (usize, &Linear)| w.apply(&x.narrow(1, i * width, width)?.contiguous()?);
+        Ok(Array::cat(&heads.iter().enumerate().map(head).collect::<Result<Vec<_>>>()?, 1)?)
+    }
+
     fn normed(&self, x: &Array, norm: &NormWeights) -> Result<Array> {
         norm.apply(x)
     }

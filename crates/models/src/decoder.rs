@@ -113,6 +113,7 @@ fn mix<'w, B: Backend>(
             a.run(w, from, &mut memories[layer][at.1])
         }
         (Mixer::Mamba2(m), MixerWeights::Mamba2(w)) => m.run(w, from, &mut memories[at.0][at.1]),
+        (Mixer::Mla(m), MixerWeights::Mla(w)) => m.run(w, from, &mut memories[at.0][at.1]),
         _ => Err(attn::lost()),
     }
 }

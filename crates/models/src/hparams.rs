@@ -263,6 +263,8 @@ impl Hparams {
         if self.gguf {
             return false;
         }
+        // MPT's attention is a config of its own, with what every config has.
+        let key = key.strip_prefix("attn_config.").unwrap_or(key);
         let under = |name: &&&str| {
             key.strip_prefix(**name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };

@@ -45,6 +45,7 @@ impl Checkpoint {
         let layers = layers.collect::<Result<Vec<_>>>()?;
         let norm = top.norm("output_norm", spec.dim)?;
         let head = top.head(&spec)?;
+        tensors.pass_over_layers(spec.layers.len(), spec.unused_layers);
         tensors.finish()?;
         let memories = vec![];
         Ok(Decoder { backend, embed, positions, embed_norm, layers, norm, head, memories, spec })

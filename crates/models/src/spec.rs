@@ -38,6 +38,8 @@ pub struct Spec {
     pub embed_norm: bool,
     /// The layers, first to last.
     pub layers: Vec<Layer>,
+    /// Layers that the file may have after those and that do not enter the logits (for guessing ahead).
+    pub unused_layers: usize,
 }
 
 /// A table of learned position embeddings (`position_embd`).

@@ -112,6 +112,16 @@ impl Tensors {
         self.taken.borrow_mut().insert(name.to_string());
     }
 
+    /// Says that the `count` layers from number `first` on may stand in the file without being used.
+    pub fn pass_over_layers(&self, first: usize, count: usize) {
+        let number = |name: &str| {
+            let rest = name.strip_prefix("blk.").or_else(|| name.strip_prefix("model.layers."))?;
+            rest.split_once('.')?.0.parse::<usize>().ok()
+        };
+        let unused = |name: &&String| number(name).is_some_and(|n| n >= first && n - first < count);
+        self.taken.borrow_mut().extend(self.map.keys().filter(unused).cloned());
+    }
+
     /// An error if the file has tensors that nobody took.
     pub fn finish(&self) -> Result<()> {
         let taken = self.taken.borrow();

@@ -6,6 +6,9 @@
 //! the readers of [`super::read`] and the writers of [`super::layout`] define byte by byte; they do the panels
 //! that this file does not: those of less than 32 rows.
 
+// Index loops, as in matmul/int8.rs.
+#![allow(clippy::needless_range_loop)]
+
 use std::array::from_fn;
 
 use super::layout::*;
@@ -36,22 +39,47 @@ impl Kernel for Panel<'_> {
     type Output = bool;
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> bool {
+        // A way is called by its name: one that is handed over as a value is not inlined, and its registers then go
+        // through memory.
+        macro_rules! units {
+            ($bytes:expr, $unit:expr, $way:ident) => {{
+                const BYTES: usize = $bytes;
+                const UNIT: usize = $unit;
+                if !self.row_bytes.is_multiple_of(BYTES) {
+                    return false;
+                }
+                assert!(self.rows.len() == PANEL * self.row_bytes);
+                assert!(self.panel.len() == self.row_bytes / BYTES * UNIT);
+                let (units, _) = self.panel.as_chunks_mut::<UNIT>();
+                for (i, unit) in units.iter_mut().enumerate() {
+                    let at = i * BYTES;
+                    $way(&mut Block::<S, BYTES, UNIT> {
+                        s,
+                        rows: self.rows,
+                        at,
+                        stride: self.row_bytes,
+                        unit,
+                    });
+                }
+                true
+            }};
+        }
         match self.dtype {
-            DType::Q4_0 | DType::IQ4_NL => self.units::<S, 18, { unit::<(C4, F16)>() }>(s, q4_0),
-            DType::Q4_1 => self.units::<S, 20, { unit::<(C4, F16Min)>() }>(s, q4_1),
-            DType::Q5_0 => self.units::<S, 22, { unit::<(C5, F16)>() }>(s, q5_0),
-            DType::Q5_1 => self.units::<S, 24, { unit::<(C5, F16Min)>() }>(s, q5_1),
-            DType::Q8_0 => self.units::<S, 34, { unit::<(C8, F16)>() }>(s, q8_0),
-            DType::Q2_K => self.units::<S, 84, { unit::<(C2, K4)>() }>(s, q2_k),
-            DType::Q3_K => self.units::<S, 110, { unit::<(C3, I8Half)>() }>(s, q3_k),
-            DType::Q4_K => self.units::<S, 144, { unit::<(C4, K6)>() }>(s, q4_k),
-            DType::Q5_K => self.units::<S, 176, { unit::<(C5, K6)>() }>(s, q5_k),
-            DType::Q6_K => self.units::<S, 210, { unit::<(C6, I8Half)>() }>(s, q6_k),
-            DType::IQ4_XS => self.units::<S, 136, { unit::<(CIq4, I8Block)>() }>(s, iq4_xs),
-            DType::MXFP4 => self.units::<S, 17, { unit::<(CFp4, E8)>() }>(s, mxfp4),
-            DType::TQ2_0 => self.units::<S, 66, { unit::<(C2, F16Super)>() }>(s, tq2_0),
-            DType::F32 | DType::BF16 => self.units::<S, 16, { 4 * LINE }>(s, words),
-            DType::F16 => self.units::<S, 16, { 4 * LINE }>(s, halves),
+            DType::Q4_0 | DType::IQ4_NL => units!(18, unit::<(C4, F16)>(), q4_0),
+            DType::Q4_1 => units!(20, unit::<(C4, F16Min)>(), q4_1),
+            DType::Q5_0 => units!(22, unit::<(C5, F16)>(), q5_0),
+            DType::Q5_1 => units!(24, unit::<(C5, F16Min)>(), q5_1),
+            DType::Q8_0 => units!(34, unit::<(C8, F16)>(), q8_0),
+            DType::Q2_K => units!(84, unit::<(C2, K4)>(), q2_k),
+            DType::Q3_K => units!(110, unit::<(C3, I8Half)>(), q3_k),
+            DType::Q4_K => units!(144, unit::<(C4, K6)>(), q4_k),
+            DType::Q5_K => units!(176, unit::<(C5, K6)>(), q5_k),
+            DType::Q6_K => units!(210, unit::<(C6, I8Half)>(), q6_k),
+            DType::IQ4_XS => units!(136, unit::<(CIq4, I8Block)>(), iq4_xs),
+            DType::MXFP4 => units!(17, unit::<(CFp4, E8)>(), mxfp4),
+            DType::TQ2_0 => units!(66, unit::<(C2, F16Super)>(), tq2_0),
+            DType::F32 | DType::BF16 => units!(16, 4 * LINE, words),
+            DType::F16 => units!(16, 4 * LINE, halves),
             _ => false,
         }
     }
@@ -59,27 +87,6 @@ impl Kernel for Panel<'_> {
 
 const fn unit<F: Format>() -> usize {
     F::UNIT
-}
-
-impl Panel<'_> {
-    /// Runs `pack` on every block of `BYTES` bytes of the rows, to make `UNIT` bytes of it.
-    #[inline(always)]
-    fn units<S: Simd, const BYTES: usize, const UNIT: usize>(
-        self,
-        s: S,
-        pack: impl Fn(&mut Block<'_, S, BYTES, UNIT>),
-    ) -> bool {
-        if !self.row_bytes.is_multiple_of(BYTES) {
-            return false;
-        }
-        assert!(self.rows.len() == PANEL * self.row_bytes);
-        assert!(self.panel.len() == self.row_bytes / BYTES * UNIT);
-        let (units, _) = self.panel.as_chunks_mut::<UNIT>();
-        for (i, unit) in units.iter_mut().enumerate() {
-            pack(&mut Block { s, rows: self.rows, at: i * BYTES, stride: self.row_bytes, unit });
-        }
-        true
-    }
 }
 
 /// A block of 32 rows, and the unit that it becomes.
@@ -115,9 +122,10 @@ impl<S: Simd, const BYTES: usize, const UNIT: usize> Block<'_, S, BYTES, UNIT> {
     fn table(&self, from: usize) -> [Words; 4] {
         let mut table = [[0u32; PANEL]; 4];
         for row in (0..PANEL).step_by(S::LANES) {
-            for (words, v) in table.iter_mut().zip(self.turned(from, row)) {
+            let turned = self.turned(from, row);
+            for i in 0..4 {
                 // SAFETY: row + LANES <= PANEL words.
-                unsafe { self.s.istore(words.as_mut_ptr().add(row).cast(), v) }
+                unsafe { self.s.istore(table[i].as_mut_ptr().add(row).cast(), turned[i]) }
             }
         }
         table
@@ -127,9 +135,9 @@ impl<S: Simd, const BYTES: usize, const UNIT: usize> Block<'_, S, BYTES, UNIT> {
     #[inline(always)]
     fn put<const N: usize>(&mut self, to: usize, row: usize, lines: [S::I; N]) {
         assert!(to + N * LINE <= UNIT && row + S::LANES <= PANEL);
-        for (i, v) in lines.into_iter().enumerate() {
+        for i in 0..N {
             // SAFETY: line i ends within the unit, and the rows within the line.
-            unsafe { self.s.istore(self.unit.as_mut_ptr().add(to + i * LINE + 4 * row), v) }
+            unsafe { self.s.istore(self.unit.as_mut_ptr().add(to + i * LINE + 4 * row), lines[i]) }
         }
     }
 
@@ -178,24 +186,34 @@ fn from_mut<const N: usize, const UNIT: usize>(unit: &mut [u8; UNIT], at: usize)
 #[inline(always)]
 fn nibble_lines<S: Simd>(s: S, w: [S::I; 8]) -> [[S::I; 4]; 2] {
     let (low, high) = (s.isplat(0x0f0f_0f0f), s.isplat(0xf0f0_f0f0_u32 as i32));
-    let lows = from_fn(|i| s.or(s.and(w[i], low), s.shl(s.and(w[i + 4], low), 4)));
-    [lows, from_fn(|i| s.or(s.and(s.shr(w[i], 4), low), s.and(w[i + 4], high)))]
+    let mut lines = [[low; 4]; 2];
+    for i in 0..4 {
+        lines[0][i] = s.or(s.and(w[i], low), s.shl(s.and(w[i + 4], low), 4));
+        lines[1][i] = s.or(s.and(s.shr(w[i], 4), low), s.and(w[i + 4], high));
+    }
+    lines
 }
 
 /// Pair `j` of each byte of eight words, as two lines.
 #[inline(always)]
 fn pair_lines<S: Simd>(s: S, w: &[S::I; 8], j: usize) -> [S::I; 2] {
-    let pair = |i: usize| s.and(s.shr(w[i], 2 * j as u32), s.isplat(0x0303_0303));
-    let two = |i: usize, to: u32| s.or(s.shl(pair(i), to), s.shl(pair(i + 1), to + 2));
-    from_fn(|i| s.or(two(4 * i, 0), two(4 * i + 2, 4)))
+    let mut lines = [s.isplat(0); 2];
+    for i in 0..8 {
+        let pair = s.and(s.shr(w[i], 2 * j as u32), s.isplat(0x0303_0303));
+        lines[i / 4] = s.or(lines[i / 4], s.shl(pair, 2 * (i % 4) as u32));
+    }
+    lines
 }
 
 /// Bit `j` of each byte of eight words, as a line.
 #[inline(always)]
 fn bit_line<S: Simd>(s: S, w: &[S::I; 8], j: usize) -> S::I {
-    let bit = |i: usize| s.shl(s.and(s.shr(w[i], j as u32), s.isplat(0x0101_0101)), i as u32);
-    let two = |i: usize| s.or(bit(i), bit(i + 1));
-    s.or(s.or(two(0), two(2)), s.or(two(4), two(6)))
+    let mut line = s.isplat(0);
+    for i in 0..8 {
+        let bit = s.and(s.shr(w[i], j as u32), s.isplat(0x0101_0101));
+        line = s.or(line, s.shl(bit, i as u32));
+    }
+    line
 }
 
 /// Bit 4 g + j goes to 8 j + g: even bits to the low half and odd ones to the high half, twice.
@@ -268,9 +286,12 @@ formats! {
     q8_0(b, s) {
         b.put_halves(0, &b.table(0)[0], 0);
         let (sign, rest) = (s.isplat(0x8080_8080_u32 as i32), s.isplat(0x7f7f_7f7f));
-        let flip = |x| s.or(s.and(x, rest), s.and(s.iadd(s.and(x, sign), sign), sign));
         for row in (0..PANEL).step_by(S::LANES) {
-            b.put(H, row, b.turned8(2, row).map(flip));
+            let mut w = b.turned8(2, row);
+            for i in 0..8 {
+                w[i] = s.or(s.and(w[i], rest), s.and(s.iadd(s.and(w[i], sign), sign), sign));
+            }
+            b.put(H, row, w);
         }
     }
 

@@ -35,14 +35,21 @@ pub(super) unsafe fn portable<S: Simd>(s: S, p: *const u8, stride: usize) -> [S:
 pub(super) unsafe fn avx512(p: *const u8, stride: usize) -> [__m512i; 4] {
     // SAFETY: the caller's promises.
     unsafe {
-        let row = |i: usize| _mm_loadu_si128(p.add(i * stride).cast());
-        let four = |i: usize| {
-            let v = _mm512_castsi128_si512(row(i));
-            let v = _mm512_inserti32x4::<1>(v, row(i + 4));
-            let v = _mm512_inserti32x4::<2>(v, row(i + 8));
-            _mm512_inserti32x4::<3>(v, row(i + 12))
-        };
-        let (a, b, c, d) = (four(0), four(1), four(2), four(3));
+        // Not closures: they would be functions of their own, without the instruction set.
+        macro_rules! row {
+            ($i:expr) => {
+                _mm_loadu_si128(p.add($i * stride).cast())
+            };
+        }
+        macro_rules! four {
+            ($i:expr) => {{
+                let v = _mm512_castsi128_si512(row!($i));
+                let v = _mm512_inserti32x4::<1>(v, row!($i + 4));
+                let v = _mm512_inserti32x4::<2>(v, row!($i + 8));
+                _mm512_inserti32x4::<3>(v, row!($i + 12))
+            }};
+        }
+        let (a, b, c, d) = (four!(0), four!(1), four!(2), four!(3));
         let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
         let (ab_high, cd_high) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
         [
@@ -63,9 +70,17 @@ pub(super) unsafe fn avx512(p: *const u8, stride: usize) -> [__m512i; 4] {
 pub(super) unsafe fn avx2(p: *const u8, stride: usize) -> [__m256i; 4] {
     // SAFETY: the caller's promises.
     unsafe {
-        let row = |i: usize| _mm_loadu_si128(p.add(i * stride).cast());
-        let two = |i: usize| _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(row(i)), row(i + 4));
-        let (a, b, c, d) = (two(0), two(1), two(2), two(3));
+        macro_rules! row {
+            ($i:expr) => {
+                _mm_loadu_si128(p.add($i * stride).cast())
+            };
+        }
+        macro_rules! two {
+            ($i:expr) => {
+                _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(row!($i)), row!($i + 4))
+            };
+        }
+        let (a, b, c, d) = (two!(0), two!(1), two!(2), two!(3));
         let (ab, cd) = (_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d));
         let (ab_high, cd_high) = (_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d));
         [

@@ -41,6 +41,11 @@ impl<B: Backend> LayerLoader<'_, B> {
         self.backend.linear(&weight, bias)
     }
 
+    /// The numbers of the matrix `name.weight`, to be taken apart.
+    pub fn matrix(&self, name: &str, out: usize, inner: usize) -> Result<weights::Tensor> {
+        self.tensors.get(&self.name(&format!("{name}.weight")), &[out, inner])
+    }
+
     /// Takes `name` apart into matrices of `widths` rows each.
     pub fn split<const N: usize>(
         &self,
@@ -75,15 +80,20 @@ impl<B: Backend> LayerLoader<'_, B> {
 
     /// A norm of `width` weights, over groups of `group` numbers.
     pub fn norm_of_groups(&self, name: &str, width: usize, group: usize) -> Result<B::Norm> {
-        if !self.norm.affine {
-            return self.plain_norm(width);
+        self.norm_of_kind(self.norm, name, width, group)
+    }
+
+    /// A norm of another kind than those of the stream.
+    pub fn norm_of_kind(&self, norm: Norm, name: &str, width: usize, group: usize) -> Result<B::Norm> {
+        if !norm.affine {
+            return self.backend.norm(norm, vec![1.0; width], None, width);
         }
         let mut weight = self.norm_weight(name, width, group)?;
         if self.norm_less_one {
             weight.iter_mut().for_each(|w| *w += 1.0);
         }
         let bias = self.opt_vector(&format!("{name}.bias"), width)?;
-        self.backend.norm(self.norm, weight, bias, group)
+        self.backend.norm(norm, weight, bias, group)
     }
 
     /// The weights of a norm: a row, a row for each group, or a tensor for each group.
@@ -244,7 +254,7 @@ impl<B: Backend> LayerLoader<'_, B> {
     }
 
     /// `name`, `[n, out, inner]`, as `n` matrices.
-    fn stack(&self, name: &str, n: usize, out: usize, inner: usize) -> Result<Vec<B::Linear>> {
+    pub fn stack(&self, name: &str, n: usize, out: usize, inner: usize) -> Result<Vec<B::Linear>> {
         let (tensors, biases) = self.stacked(name, n, out, inner)?;
         tensors.iter().zip(biases).map(|(t, b)| self.backend.linear(t, b)).collect()
     }
@@ -269,7 +279,8 @@ impl<B: Backend> LayerLoader<'_, B> {
         Ok((tensors, (0..n).map(|e| bias.as_ref().map(|b| b[e * out..(e + 1) * out].to_vec())).collect()))
     }
 
-    fn misfit(&self, tensor: &weights::Tensor) -> Error {
+    /// An error about a tensor whose numbers cannot be taken apart.
+    pub fn misfit(&self, tensor: &weights::Tensor) -> Error {
         let expected = format!("rows of whole blocks of {}", tensor.dtype.format().name);
         self.tensors.bad(&tensor.name, format!("shape {:?}", tensor.shape), expected)
     }
