@@ -1,7 +1,7 @@
 //! Llama with LayerNorm: Cohere's Command models, and StableLM.
 
 use crate::Result;
-use crate::arch::{Arch, interleave, row, windowed_layers};
+use crate::arch::{Arch, interleave, row, windowed_by_period};
 use crate::hparams::Hparams;
 use crate::mixers::{NormScope, QkNorm};
 use crate::rope_hparams::partial_rope;
@@ -29,7 +29,7 @@ fn cohere(h: &Hparams) -> Result<Spec> {
     s.in_parallel(1);
     interleave(&mut s.ropes);
     let said = h.opt_bool("qk_layernorm")?.unwrap_or(false);
-    let normed = said || h.gguf_has("blk.0.attn_q_norm.weight");
+    let normed = said || h.has_tensor("blk.0.attn_q_norm.weight");
     s.each_attn(|_, a| a.qk_norm = normed.then_some(QK_NORM));
     Ok(s)
 }
@@ -38,8 +38,7 @@ fn cohere(h: &Hparams) -> Result<Spec> {
 fn cohere2(h: &Hparams) -> Result<Spec> {
     let mut s = Spec { arch: "cohere2", ..cohere(h)? };
     let window = h.opt_count("attention.sliding_window")?.unwrap_or(4096);
-    let every = h.opt_usize("attention.sliding_window_pattern")?.unwrap_or(4);
-    let windowed = windowed_layers(h, s.layers.len(), |i| !(i + 1).is_multiple_of(every))?;
+    let windowed = windowed_by_period(h, s.layers.len(), 4)?;
     s.each_attn(|i, a| {
         a.window = Some(window).filter(|&w| w > 0 && windowed[i]);
         a.rope = a.rope.filter(|_| windowed[i]);
@@ -56,7 +55,7 @@ fn stablelm(h: &Hparams) -> Result<Spec> {
         s.in_parallel(1);
     }
     let said = h.opt_bool("qk_layernorm")?.unwrap_or(false);
-    let normed = said || h.gguf_has("blk.0.attn_q_norm.weight");
+    let normed = said || h.has_tensor("blk.0.attn_q_norm.weight");
     s.each_attn(|_, a| a.qk_norm = normed.then_some(QK_NORM));
     Ok(s)
 }

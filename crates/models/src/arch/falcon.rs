@@ -23,7 +23,7 @@ fn falcon(h: &Hparams) -> Result<Spec> {
     }
     let mut s = gpt(h, "falcon", Usual { act: Act::Gelu, rotated, tied: true })?;
     if h.is_gguf() {
-        s.in_parallel(if h.gguf_has("blk.0.attn_norm_2.weight") { 2 } else { 1 });
+        s.in_parallel(if h.has_tensor("blk.0.attn_norm_2.weight") { 2 } else { 1 });
         return Ok(s);
     }
     let new = h.opt_bool("new_decoder_architecture")?.unwrap_or(false);

@@ -1,7 +1,7 @@
 //! The Allen Institute's OLMo.
 
 use crate::Result;
-use crate::arch::{Arch, activation, row, windowed_layers};
+use crate::arch::{Arch, activation, row, windowed_by_period};
 use crate::hparams::Hparams;
 use crate::mixers::{NormScope, QkNorm};
 use crate::moe::{Moe, Routing};
@@ -48,10 +48,7 @@ fn olmo2(h: &Hparams) -> Result<Spec> {
 
 fn windows(h: &Hparams, s: &mut Spec) -> Result<()> {
     let Some(window) = h.opt_count("attention.sliding_window")?.filter(|&w| w > 0) else { return Ok(()) };
-    let pattern = h.opt_bools("attention.sliding_window_pattern")?;
-    let usual = |i: usize| !(i + 1).is_multiple_of(4);
-    let rule = |i: usize| pattern.as_ref().and_then(|p| p.get(i).copied()).unwrap_or(usual(i));
-    let windowed = windowed_layers(h, s.layers.len(), rule)?;
+    let windowed = windowed_by_period(h, s.layers.len(), 4)?;
     let mut full = s.ropes[0].clone();
     if let (Scaling::Yarn(yarn), true) = (&mut full.scaling, h.is_gguf()) {
         // Its first GGUFs have the whole factor here, not what YaRN's own is multiplied by.
