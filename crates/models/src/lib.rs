@@ -35,8 +35,8 @@ pub use decoder::Decoder;
 pub use error::{Error, Result};
 pub use kernels::attention::KvType;
 pub use mixers::{
-    Attn, ChannelMix, DeltaNet, Mamba, Mamba2, Mixer, Mla, NormScope, QkNorm, RgLru, ShortConv, Temperature,
-    TimeMix4, TimeMix7,
+    Alibi, Attn, ChannelMix, DeltaNet, Mamba, Mamba2, Mixer, Mla, NormScope, QkNorm, RgLru, ShortConv,
+    Temperature, TimeMix4, TimeMix7,
 };
 pub use moe::{Choice, Groups, Moe, Routing, Score, Shared};
 pub use peak::Probe;

@@ -13,7 +13,7 @@ pub(crate) mod rwkv;
 pub(crate) mod short_conv;
 pub(crate) mod state;
 
-pub use attn::{Attn, NormScope, QkNorm, Temperature};
+pub use attn::{Alibi, Attn, NormScope, QkNorm, Temperature};
 pub use delta_net::DeltaNet;
 pub use mamba::Mamba;
 pub use mamba2::Mamba2;

@@ -12,7 +12,7 @@ pub(crate) fn rope(h: &Hparams, head_dim: usize) -> Result<Rope> {
     partial_rope(h, head_dim, 1.0)
 }
 
-/// The rope of a model of which a file that does not say so rotates this part of a head.
+/// As [`rope`], where a file that does not say it means that only this part of a head is rotated.
 pub(crate) fn partial_rope(h: &Hparams, head_dim: usize, part: f32) -> Result<Rope> {
     let theta = h.opt_positive("rope.freq_base")?.unwrap_or(10_000.0);
     let partial = h.opt_positive("rope.partial")?.unwrap_or(part);
@@ -106,10 +106,22 @@ fn longrope(h: &Hparams, dim: usize) -> Result<Scaling> {
     let (original, context) = (original(h)?, h.usize("context_length")?);
     let ratio = h.opt_positive("rope.scaling.factor")?.unwrap_or(context as f32 / original as f32);
     let own = if ratio <= 1.0 { 1.0 } else { (1.0 + ratio.ln() / (original as f32).ln()).sqrt() };
-    let attention_factor = h.opt_positive("rope.scaling.attn_factor")?.unwrap_or(own);
+    let attention_factor = h.opt_positive("rope.scaling.attn_factor")?.or(one_mscale(h)?).unwrap_or(own);
     let short = divisors(h, "rope.scaling.short_factor", dim)?;
     let long = divisors(h, "rope.scaling.long_factor", dim)?;
     Ok(Scaling::LongRope { short, long, original, attention_factor })
+}
+
+/// Phi-3.5 MoE has a factor on cosines and sines for short contexts and one for long ones; in every published model
+/// they are the same.
+fn one_mscale(h: &Hparams) -> Result<Option<f32>> {
+    let short = h.opt_positive("rope.scaling.short_mscale")?;
+    match h.opt_positive("rope.scaling.long_mscale")? {
+        long if long == short => Ok(short),
+        long => {
+            Err(h.bad("rope.scaling.long_mscale", format!("{long:?}"), format!("the short one, {short:?}")))
+        }
+    }
 }
 
 fn divisors(h: &Hparams, key: &str, dim: usize) -> Result<Vec<f32>> {

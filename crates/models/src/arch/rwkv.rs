@@ -9,7 +9,11 @@ use crate::spec::{Act, Ffn, Norm, NormKind, Spec};
 
 pub(super) const ARCHS: &[Arch] = &[
     Arch { names: RWKV4, ..row("rwkv4", &["RwkvForCausalLM"], "RWKV 4", rwkv4) },
-    Arch { names: RWKV7, ..row("rwkv7", &["RWKV7ForCausalLM", "Rwkv7ForCausalLM"], "RWKV 7", rwkv7) },
+    Arch {
+        names: RWKV7,
+        gguf_names: &[("attn_norm_2", "ffn_norm")],
+        ..row("rwkv7", &["RWKV7ForCausalLM", "Rwkv7ForCausalLM"], "RWKV 7", rwkv7)
+    },
     Arch {
         names: GRIFFIN,
         norm_less_one: true,

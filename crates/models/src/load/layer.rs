@@ -117,15 +117,28 @@ impl<B: Backend> LayerLoader<'_, B> {
         if !norm.affine {
             return self.backend.norm(norm, vec![1.0; width], None, width);
         }
-        // GGUFs of Falcon-H1 leave the suffix out.
-        let bare = self.has(name) && !self.has(&format!("{name}.weight"));
-        let full = if bare { name.to_string() } else { format!("{name}.weight") };
-        let mut weight = self.numbers(&full, &[width])?;
+        let mut weight = self.norm_weight(name, width, group)?;
         if self.norm_less_one {
             weight.iter_mut().for_each(|w| *w += 1.0);
         }
         let bias = self.opt_vector(&format!("{name}.bias"), width)?;
         self.backend.norm(norm, weight, bias, group)
+    }
+
+    /// The weights of a norm: a row, a row for each group, or a tensor for each group.
+    fn norm_weight(&self, name: &str, width: usize, group: usize) -> Result<Vec<f32>> {
+        // GGUFs of Falcon-H1 leave the suffix out.
+        let bare = self.has(name) && !self.has(&format!("{name}.weight"));
+        let whole = if bare { name.to_string() } else { format!("{name}.weight") };
+        let groups = width / group;
+        if self.has_shape(&whole, &[groups, group]) {
+            return self.numbers(&whole, &[groups, group]);
+        }
+        if self.has(&format!("{name}.0.weight")) {
+            let each = (0..groups).map(|g| self.vector(&format!("{name}.{g}.weight"), group));
+            return Ok(each.collect::<Result<Vec<_>>>()?.concat());
+        }
+        self.numbers(&whole, &[width])
     }
 
     /// A norm without weights.
@@ -190,11 +203,14 @@ impl<B: Backend> LayerLoader<'_, B> {
     /// All weights of a layer.
     pub fn layer(&self, layer: &Layer) -> Result<LayerWeights<B>> {
         let norms = &layer.norms;
+        // Where Falcon has two, the mixer's is called the second.
+        let second = self.has("attn_norm_2.weight");
+        let (mixer, ffn) = if second { ("attn_norm_2", "attn_norm") } else { ("attn_norm", "ffn_norm") };
         Ok(LayerWeights {
-            before_mixer: self.opt_norm(norms.before_mixer, "attn_norm")?,
+            before_mixer: self.opt_norm(norms.before_mixer, mixer)?,
             mixers: layer.mixers.iter().map(|m| m.load(self)).collect::<Result<_>>()?,
             after_mixer: self.opt_norm(norms.after_mixer, "post_attention_norm")?,
-            before_ffn: self.opt_norm(norms.before_ffn, self.ffn_norm(norms))?,
+            before_ffn: self.opt_norm(norms.before_ffn, if second { ffn } else { self.ffn_norm(norms) })?,
             ffn: self.ffn(layer)?,
             after_ffn: self.opt_norm(norms.after_ffn, "post_ffw_norm")?,
         })
@@ -206,7 +222,6 @@ impl<B: Backend> LayerLoader<'_, B> {
         let has = |name: &str| self.has(&format!("{name}.weight"));
         match (has("ffn_norm") || self.has("ffn_norm"), norms.after_mixer, norms.before_mixer) {
             (false, false, _) if has("post_attention_norm") => "post_attention_norm",
-            (false, ..) if has("attn_norm_2") => "attn_norm_2",
             (false, _, false) if has("attn_norm") => "attn_norm",
             _ => "ffn_norm",
         }
