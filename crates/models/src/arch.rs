@@ -2,6 +2,7 @@
 //!
 //! Nothing outside this file asks which architecture it is running.
 
+mod encoders;
 mod granite;
 mod latent;
 mod llama;
@@ -62,7 +63,7 @@ const fn row(
 }
 
 /// Every supported architecture, family by family.
-const FAMILIES: &[&[Arch]] = &[llama::ARCHS, granite::ARCHS, moe::ARCHS, latent::ARCHS];
+const FAMILIES: &[&[Arch]] = &[llama::ARCHS, granite::ARCHS, moe::ARCHS, latent::ARCHS, encoders::ARCHS];
 
 /// Every row.
 fn rows() -> impl Iterator<Item = &'static Arch> {
@@ -78,7 +79,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("GlmMoeDsa", "its sparse attention is not built yet"),
     ("Deepseek", "its experts are not built yet"),
     ("GptOss", "its experts and attention sinks are not built yet"),
-    ("Bert", "encoders are not built yet"),
 ];
 
 /// The row for a name found in `file`, by GGUF name or class name.
@@ -120,7 +120,7 @@ pub(crate) fn windowed_layers(h: &Hparams, n: usize, rule: impl Fn(usize) -> boo
 pub(crate) fn activation(h: &Hparams, default: Act) -> Result<Act> {
     match h.opt_str("hidden_act")?.as_deref() {
         None => Ok(default),
-        Some("silu" | "swish") => Ok(Act::Silu),
+        Some("silu" | "swish" | "swiglu") => Ok(Act::Silu),
         Some("gelu") => Ok(Act::Gelu),
         Some("gelu_pytorch_tanh" | "gelu_new" | "gelu_fast") => Ok(Act::GeluTanh),
         Some("relu") => Ok(Act::Relu),
@@ -135,11 +135,11 @@ impl Spec {
         h.shown_by_tensors(&["attention_bias", "mlp_bias", "lm_head_bias"]);
         let attn = attention(h, h.dim("embedding_length")?)?;
         let rope = rope(h, attn.head_dim)?;
-        Spec::of(h, arch, Mixer::Attn(attn), rope)
+        Spec::of(h, arch, Mixer::Attn(attn), vec![rope])
     }
 
-    /// The same with a mixer and a rope of its own.
-    pub(crate) fn of(h: &Hparams, arch: &'static str, mixer: Mixer, rope: Rope) -> Result<Spec> {
+    /// The same with a mixer and ropes of its own.
+    pub(crate) fn of(h: &Hparams, arch: &'static str, mixer: Mixer, ropes: Vec<Rope>) -> Result<Spec> {
         let dim = h.dim("embedding_length")?;
         let layer = Layer {
             mixers: vec![mixer],
@@ -160,10 +160,14 @@ impl Spec {
             logit_softcap: None,
             norm: Norm { kind: NormKind::Rms, eps, affine: true },
             tied: if h.is_gguf() { None } else { Some(tied) },
-            ropes: vec![rope],
+            ropes,
             positions: None,
             embed_norm: false,
             layers: vec![layer; h.layers()?],
+            final_norm: true,
+            token_types: false,
+            embedding: None,
+            classifier: None,
             unused_layers: 0,
         })
     }

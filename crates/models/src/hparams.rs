@@ -51,6 +51,11 @@ impl Hparams {
         self.gguf
     }
 
+    /// The class of config.json, or the architecture of a GGUF.
+    pub fn class(&self) -> &str {
+        &self.arch
+    }
+
     /// The spellings of `key` in this file, best first.
     fn spellings(&self, key: &str) -> Vec<&str> {
         match KEYS.iter().find(|(canonical, _)| *canonical == key) {

@@ -65,11 +65,19 @@ pub const FOUR_NORMS: &[(&str, &str)] = &[
 ];
 
 /// What checkpoints put before the names of the table, longest first.
-const PREFIXES: &[&str] =
-    &["language_model.model.", "model.language_model.", "language_model.", "transformer.", "model."];
+const PREFIXES: &[&str] = &[
+    "language_model.model.",
+    "model.language_model.",
+    "language_model.",
+    "transformer.",
+    "model.",
+    "bert.",
+    "roberta.",
+    "nomic_bert.",
+];
 
 /// What precedes a layer's number.
-const LAYER_LISTS: &[&str] = &["layers.", "h.", "blocks."];
+const LAYER_LISTS: &[&str] = &["layers.", "h.", "blocks.", "encoder.layer.", "encoder.layers."];
 
 /// The largest layer number; see `gguf::tensors`.
 const MAX_LAYER: u32 = 65_535;
