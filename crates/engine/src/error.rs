@@ -14,8 +14,8 @@ pub enum EngineError {
         /// Tokens of the context.
         context: usize,
     },
-    /// A text to be scored is longer than the context.
-    #[error("the text to be scored is {tokens} tokens long and the context holds {context}: shorten it")]
+    /// A text to be scored or encoded is longer than the context.
+    #[error("the text is {tokens} tokens long and the context holds {context}: shorten it")]
     TextTooLong {
         /// Tokens of the text.
         tokens: usize,

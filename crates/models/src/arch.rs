@@ -3,9 +3,17 @@
 //! Nothing outside this file asks which architecture it is running.
 
 mod encoders;
+mod gemma;
+mod glm;
+mod gptoss;
 mod granite;
+mod hunyuan;
+mod kin;
 mod latent;
 mod llama;
+mod llama4;
+mod minimax;
+mod ministral;
 mod moe;
 
 use weights::Tensor;
@@ -29,13 +37,22 @@ pub struct Arch {
     pub build: fn(&Hparams) -> Result<Spec>,
     /// Where config.json's parameter names differ from llama's: `(their suffix, GGUF's)`.
     pub names: &'static [(&'static str, &'static str)],
+    /// Where GGUF's names differ from those used here: `(theirs, ours)`.
+    pub gguf_names: &'static [(&'static str, &'static str)],
+    /// What the Hub's files leave to the class, by config.json's names.
+    pub defaults: &'static [(&'static str, f64)],
+    /// Beginnings of the names of the Hub's tensors that are no part of the text model.
+    pub aside: &'static [&'static str],
     /// The Hub's files hold norm weights less one (GGUF's hold them whole).
     pub norm_less_one: bool,
     /// GGUF's files pair neighbours in the rotary embedding, so their q and k rows are permuted.
     pub gguf_interleaved: bool,
     /// Where tensors of the Hub's files lie otherwise than GGUF's: what makes the one of the other, by GGUF name.
-    pub edit: Option<fn(&Spec, &str, Tensor) -> Result<Tensor>>,
+    pub edit: Option<Edit>,
 }
+
+/// Spec, GGUF name and the file's tensor to what GGUF has under the name.
+pub type Edit = fn(&Spec, &str, Tensor) -> Result<Tensor>;
 
 /// Gemma 2 calls the norm after attention what llama calls the one before the feed-forward.
 const FOUR_NORMS: &[(&str, &str)] = &[
@@ -43,6 +60,9 @@ const FOUR_NORMS: &[(&str, &str)] = &[
     ("pre_feedforward_layernorm", "ffn_norm"),
     ("post_feedforward_layernorm", "post_ffw_norm"),
 ];
+
+/// GGUF calls the norm before the feed-forward by what it comes after, in some architectures.
+const AFTER_ATTENTION: &[(&str, &str)] = &[("post_attention_norm", "ffn_norm")];
 
 const fn row(
     gguf: &'static str,
@@ -56,6 +76,9 @@ const fn row(
         title,
         build,
         names: &[],
+        gguf_names: &[],
+        defaults: &[],
+        aside: &[],
         norm_less_one: false,
         gguf_interleaved: false,
         edit: None,
@@ -63,7 +86,21 @@ const fn row(
 }
 
 /// Every supported architecture, family by family.
-const FAMILIES: &[&[Arch]] = &[llama::ARCHS, granite::ARCHS, moe::ARCHS, latent::ARCHS, encoders::ARCHS];
+const FAMILIES: &[&[Arch]] = &[
+    llama::ARCHS,
+    encoders::ARCHS,
+    gemma::ARCHS,
+    glm::ARCHS,
+    gptoss::ARCHS,
+    granite::ARCHS,
+    hunyuan::ARCHS,
+    kin::ARCHS,
+    latent::ARCHS,
+    llama4::ARCHS,
+    minimax::ARCHS,
+    ministral::ARCHS,
+    moe::ARCHS,
+];
 
 /// Every row.
 fn rows() -> impl Iterator<Item = &'static Arch> {
@@ -78,7 +115,10 @@ const NOT_YET: &[(&str, &str)] = &[
     ("DeepseekV4", "its sparse attention is not built yet"),
     ("GlmMoeDsa", "its sparse attention is not built yet"),
     ("Deepseek", "its experts are not built yet"),
-    ("GptOss", "its experts and attention sinks are not built yet"),
+    ("Gemma3n", "its alternating updates and embeddings for each layer are not built yet"),
+    ("gemma3n", "its alternating updates and embeddings for each layer are not built yet"),
+    ("Gemma4", "its embeddings for each layer are not built yet"),
+    ("gemma4", "its embeddings for each layer are not built yet"),
 ];
 
 /// The row for a name found in `file`, by GGUF name or class name.
@@ -90,6 +130,17 @@ pub fn find(file: &str, name: &str) -> Result<&'static Arch> {
         why: reason(name),
         supported: rows().map(|a| a.title).collect::<Vec<_>>().join(", "),
     })
+}
+
+/// What a GGUF's tensor is called here, by the rows of [`Arch::gguf_names`].
+pub(crate) fn own_name(name: &str, rows: &[(&str, &str)]) -> String {
+    let parts = || {
+        let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
+        let (module, end) = rest.rsplit_once('.')?;
+        let ours = rows.iter().find(|row| row.0 == module)?.1;
+        Some(format!("blk.{layer}.{ours}.{end}"))
+    };
+    parts().unwrap_or_else(|| name.to_string())
 }
 
 fn reason(name: &str) -> Option<String> {
@@ -116,6 +167,13 @@ pub(crate) fn windowed_layers(h: &Hparams, n: usize, rule: impl Fn(usize) -> boo
     types.iter().map(windowed).collect()
 }
 
+/// Which layers have the window in a pattern that repeats: every `period`th has none. A file may say it in several ways.
+pub(crate) fn windowed_by_period(h: &Hparams, n: usize, period: usize) -> Result<Vec<bool>> {
+    let pattern = h.opt_pattern("attention.sliding_window_pattern", n)?;
+    let rule = |i: usize| pattern.as_ref().map_or(!(i + 1).is_multiple_of(period), |p| p[i]);
+    windowed_layers(h, n, rule)
+}
+
 /// The activation that the file names, or the architecture's own.
 pub(crate) fn activation(h: &Hparams, default: Act) -> Result<Act> {
     match h.opt_str("hidden_act")?.as_deref() {
@@ -124,7 +182,10 @@ pub(crate) fn activation(h: &Hparams, default: Act) -> Result<Act> {
         Some("gelu") => Ok(Act::Gelu),
         Some("gelu_pytorch_tanh" | "gelu_new" | "gelu_fast") => Ok(Act::GeluTanh),
         Some("relu") => Ok(Act::Relu),
-        Some(other) => Err(h.bad("hidden_act", other, "silu, gelu, gelu_pytorch_tanh or relu")),
+        Some("relu2") => Ok(Act::Relu2),
+        // Its numbers are each layer's own; the architecture puts them in.
+        Some("xielu") => Ok(Act::Silu),
+        Some(other) => Err(h.bad("hidden_act", other, "silu, gelu, gelu_pytorch_tanh, relu or relu2")),
     }
 }
 

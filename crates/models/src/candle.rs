@@ -462,6 +462,12 @@ fn activate(x: &Array, act: Act) -> Result<Array> {
         Act::Tanh => x.tanh()?,
         Act::Relu => x.relu()?,
         Act::Relu2 => x.relu()?.sqr()?,
+        Act::Xielu { p, n, beta, eps } => {
+            let above = (x.relu()?.sqr()? * p as f64)?;
+            let below = ((x.minimum(eps)?.exp()? - 1.0)? - x)?;
+            let below = (below * x.le(0f32)?.to_dtype(x.dtype())?)?;
+            ((above + (below * n as f64)?)? + (x * beta as f64)?)?
+        }
         Act::SwigluOai { .. } => {
             let message = "this activation needs a gate".to_string();
             return Err(Error::Backend { backend: "candle", message });

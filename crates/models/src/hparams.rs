@@ -26,6 +26,8 @@ pub struct Hparams {
     gguf: bool,
     fields: BTreeMap<String, Value>,
     read: RefCell<BTreeSet<String>>,
+    /// Names of the file's tensors, where they say what the metadata does not.
+    tensors: BTreeSet<String>,
 }
 
 impl Hparams {
@@ -43,7 +45,7 @@ impl Hparams {
 
     fn new(file: &Path, arch: &str, gguf: bool, fields: BTreeMap<String, Value>) -> Hparams {
         let (file, arch) = (file.display().to_string(), arch.to_string());
-        Hparams { file, arch, gguf, fields, read: RefCell::default() }
+        Hparams { file, arch, gguf, fields, read: RefCell::default(), tensors: BTreeSet::new() }
     }
 
     /// Whether the file is a GGUF, whose conventions differ from the Hub's.
@@ -54,6 +56,16 @@ impl Hparams {
     /// The class of config.json, or the architecture of a GGUF.
     pub fn class(&self) -> &str {
         &self.arch
+    }
+
+    /// With the names of a GGUF's tensors.
+    pub fn beside(self, tensors: impl Iterator<Item = String>) -> Hparams {
+        Hparams { tensors: tensors.collect(), ..self }
+    }
+
+    /// Whether a GGUF has this tensor: some features have no key of their own there.
+    pub fn has_tensor(&self, name: &str) -> bool {
+        self.tensors.contains(name)
     }
 
     /// The spellings of `key` in this file, best first.
@@ -76,6 +88,11 @@ impl Hparams {
             }
         }
         found
+    }
+
+    /// Whether the file says anything at `key`.
+    pub fn has(&self, key: &str) -> bool {
+        self.value(key).is_some()
     }
 
     /// How the file spells `key`, for error messages.
@@ -135,6 +152,28 @@ impl Hparams {
     /// A whole number that may be zero, if present.
     pub fn opt_count(&self, key: &str) -> Result<Option<usize>> {
         self.parsed(key, "a whole number", whole)
+    }
+
+    /// A width, where a list may give the same one for each layer.
+    pub fn same_dim(&self, key: &str) -> Result<usize> {
+        let one = |v: &Value| match v {
+            Value::Array(list) => {
+                let first = whole(list.first()?)?;
+                list.iter().all(|v| whole(v) == Some(first)).then_some(first)
+            }
+            one => whole(one),
+        };
+        let expected = "a whole number of at least 1, the same for all layers";
+        let found = self.parsed(key, expected, |v| one(v).filter(|&n| n > 0 && n <= MAX_DIM))?;
+        found.ok_or_else(|| self.missing(key, expected))
+    }
+
+    /// An error unless the file has `value` at `key`, or nothing.
+    pub fn must_be(&self, key: &str, value: bool) -> Result<()> {
+        match self.opt_bool(key)? {
+            Some(other) if other != value => Err(self.bad(key, other, value)),
+            _ => Ok(()),
+        }
     }
 
     /// A finite number, if present.
@@ -205,6 +244,23 @@ impl Hparams {
     /// A truth value, if present.
     pub fn opt_bool(&self, key: &str) -> Result<Option<bool>> {
         self.parsed(key, "true or false", Value::as_bool)
+    }
+
+    /// A truth value for each of `n` layers, if present: as a list, as a period whose last layer is false (0 is none true), or as
+    /// letters that repeat (`LLLG`, of which `L` is true).
+    pub fn opt_pattern(&self, key: &str, n: usize) -> Result<Option<Vec<bool>>> {
+        self.parsed(key, "a period, letters L and G, or a truth value for each layer", |v| match v {
+            Value::Array(list) if list.len() == n => list.iter().map(Value::as_bool).collect(),
+            Value::String(word) if !word.is_empty() && word.chars().all(|c| c == 'L' || c == 'G') => {
+                Some(word.chars().cycle().take(n).map(|c| c == 'L').collect())
+            }
+            one => whole(one).map(|p| (1..=n).map(|i| p > 0 && i % p != 0).collect()),
+        })
+    }
+
+    /// A truth value, which may be written as a number, if present.
+    pub fn opt_switch(&self, key: &str) -> Result<Option<bool>> {
+        self.parsed(key, "true or false", |v| v.as_bool().or_else(|| whole(v).map(|n| n > 0)))
     }
 
     /// A word, if present.

@@ -105,7 +105,7 @@ impl Routing {
 impl Moe {
     /// Gated experts `dim` wide under plain softmax routing, as many as the file says.
     pub(crate) fn of(h: &Hparams, dim: usize, act: Act) -> Result<Moe> {
-        let (n_experts, top_k) = (h.dim("expert_count")?, h.dim("expert_used_count")?);
+        let (n_experts, top_k) = (h.same_dim("expert_count")?, h.same_dim("expert_used_count")?);
         if top_k > n_experts || n_experts > MAX_EXPERTS {
             return Err(h.bad(
                 "expert_used_count",

@@ -66,8 +66,8 @@ fn dynamic(h: &Hparams) -> Result<Scaling> {
 fn llama3(h: &Hparams) -> Result<Scaling> {
     let low = h.positive("rope.scaling.low_freq_factor")?;
     let high = h.positive("rope.scaling.high_freq_factor")?;
-    if high <= low {
-        return Err(h.bad("rope.scaling.high_freq_factor", high, format!("more than the low one, {low}")));
+    if high < low {
+        return Err(h.bad("rope.scaling.high_freq_factor", high, format!("at least the low one, {low}")));
     }
     Ok(Scaling::Llama3 { factor: factor(h)?, low, high, original: original(h)? })
 }

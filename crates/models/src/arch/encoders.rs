@@ -152,9 +152,11 @@ fn modern_bert(h: &Hparams) -> Result<Spec> {
         return Err(h.bad("position_embedding_type", "another", "absolute"));
     }
     let head_dim = attention(h, h.dim("embedding_length")?)?.head_dim;
-    let mut wide = rope_or(h, head_dim, 160_000.0)?;
-    wide.theta = h.opt_positive("global_rope_theta")?.unwrap_or(wide.theta);
+    let wide = rope_or(h, head_dim, 160_000.0)?;
     let near = Rope { theta: h.opt_positive("rope.freq_base_swa")?.unwrap_or(10_000.0), ..wide.clone() };
+    if let Some(other) = h.opt_str("rope.scaling.type_swa")?.filter(|kind| kind != "default") {
+        return Err(h.bad("rope.scaling.type_swa", other, "default"));
+    }
     let mut s = encoder(h, "modern-bert", vec![wide, near])?;
     let reach = h.opt_count("attention.sliding_window")?.unwrap_or(128) / 2;
     let every = h.opt_usize("attention.sliding_window_pattern")?.unwrap_or(3);

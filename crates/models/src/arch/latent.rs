@@ -101,7 +101,7 @@ fn routing(h: &Hparams, moe: &Moe, default: Default) -> Result<Routing> {
 }
 
 /// GGUF has a number for it, config.json a word.
-fn scored_by_sigmoid(h: &Hparams) -> Result<Option<bool>> {
+pub(super) fn scored_by_sigmoid(h: &Hparams) -> Result<Option<bool>> {
     if h.is_gguf() {
         return match h.opt_count("expert_gating_func")? {
             None | Some(0) => Ok(None),
@@ -118,7 +118,7 @@ fn scored_by_sigmoid(h: &Hparams) -> Result<Option<bool>> {
     }
 }
 
-fn groups(h: &Hparams, moe: &Moe, by_two: bool) -> Result<Option<Groups>> {
+pub(super) fn groups(h: &Hparams, moe: &Moe, by_two: bool) -> Result<Option<Groups>> {
     let count = h.opt_count("expert_group_count")?.unwrap_or(1);
     let top = h.opt_count("expert_group_used_count")?.unwrap_or(1);
     if count <= 1 {

@@ -111,6 +111,11 @@ impl<B: Backend> LayerLoader<'_, B> {
         present.then(|| self.norm(name, self.dim)).transpose()
     }
 
+    /// A norm over `width` numbers, if the file has it.
+    pub fn opt_norm_of(&self, width: usize, name: &str) -> Result<Option<B::Norm>> {
+        self.has(&format!("{name}.weight")).then(|| self.norm(name, width)).transpose()
+    }
+
     /// A vector widened to f32.
     pub fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>> {
         self.tensors.vector(&self.name(name), len)
@@ -178,8 +183,10 @@ impl<B: Backend> LayerLoader<'_, B> {
                 let alone = self.has("ffn_up_shexp.weight") && !self.has("ffn_up.weight");
                 let pattern = if alone { "ffn_{}_shexp" } else { "ffn_{}" };
                 let Expert { gate, up, down } = self.expert(pattern, *inner, true)?;
+                // BitNet normalises what stands between.
+                let between = self.opt_norm_of(*inner, "ffn_sub_norm")?;
                 match gate {
-                    Some(gate) => FfnWeights::Glu { gate, up, down },
+                    Some(gate) => FfnWeights::Glu { gate, up, down, between },
                     None => FfnWeights::Mlp { up, down },
                 }
             }
@@ -207,7 +214,8 @@ impl<B: Backend> LayerLoader<'_, B> {
     }
 
     fn mixture(&self, moe: &Moe) -> Result<MoeWeights<B>> {
-        let bias = moe.routing.bias.then(|| self.vector("exp_probs_b.bias", moe.n_experts)).transpose()?;
+        let bias =
+            moe.routing.bias.then(|| self.numbers("exp_probs_b.bias", &[moe.n_experts])).transpose()?;
         let shared = moe.shared.map(|s| {
             let gate = s.gate.then(|| self.linear("ffn_gate_inp_shexp", 1, self.dim)).transpose()?;
             Ok::<_, Error>(SharedWeights { expert: self.expert("ffn_{}_shexp", s.dim, moe.gated)?, gate })

@@ -93,6 +93,8 @@ pub(crate) struct Weights<B: Backend> {
     k_norm: Option<B::Norm>,
     v_norm: Option<B::Norm>,
     sinks: Option<Vec<f32>>,
+    /// Of what is attended, before `o` (BitNet; the file shows it).
+    sub_norm: Option<B::Norm>,
 }
 
 impl Attn {
@@ -193,6 +195,7 @@ impl Attn {
             k_norm: if kv.is_some() { norm("attn_k_norm", self.n_kv_heads).transpose()? } else { None },
             v_norm: if self.v_norm { Some(from.plain_norm(self.value_dim)?) } else { None },
             sinks: if self.sinks { Some(from.vector("attn_sinks.weight", self.n_heads)?) } else { None },
+            sub_norm: from.opt_norm_of(self.out_dim(), "attn_sub_norm")?,
             kv,
         })
     }
@@ -232,6 +235,9 @@ impl Attn {
                     *o = x / (1.0 + (-g).exp());
                 }
             })?;
+        }
+        if let Some(norm) = &w.sub_norm {
+            out = backend.normed(&out, norm)?;
         }
         Ok(Branch { rows: out, out: Some(&w.o) })
     }
