@@ -96,7 +96,9 @@ fn ranked(args: &RerankArgs) -> Result<ExitCode> {
     let loaded = load::load(&args.model)?;
     let name = name(&loaded.path);
     if loaded.model.spec().classifier.is_none() {
-        bail!("{name}: the model has no classifier that could score a pair of texts: take a reranker (cross-encoder)");
+        bail!(
+            "{name}: the model has no classifier that could score a pair of texts: take a reranker (cross-encoder)"
+        );
     }
     let tokenizer = loaded.tokenizer.clone();
     let pairs = documents.iter().map(|document| Ok(tokenizer.encode_pair(&args.query, document)?));
