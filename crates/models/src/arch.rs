@@ -2,9 +2,12 @@
 //!
 //! Nothing outside this file asks which architecture it is running.
 
+mod cohere;
 mod encoders;
+mod falcon;
 mod gemma;
 mod glm;
+mod gpt;
 mod gptoss;
 mod granite;
 mod hunyuan;
@@ -15,6 +18,8 @@ mod llama4;
 mod minimax;
 mod ministral;
 mod moe;
+mod olmo;
+mod phi;
 
 use weights::Tensor;
 
@@ -89,8 +94,11 @@ const fn row(
 const FAMILIES: &[&[Arch]] = &[
     llama::ARCHS,
     encoders::ARCHS,
+    cohere::ARCHS,
+    falcon::ARCHS,
     gemma::ARCHS,
     glm::ARCHS,
+    gpt::ARCHS,
     gptoss::ARCHS,
     granite::ARCHS,
     hunyuan::ARCHS,
@@ -100,6 +108,8 @@ const FAMILIES: &[&[Arch]] = &[
     minimax::ARCHS,
     ministral::ARCHS,
     moe::ARCHS,
+    olmo::ARCHS,
+    phi::ARCHS,
 ];
 
 /// Every row.
@@ -201,7 +211,6 @@ impl Spec {
 
     /// The same with a mixer and ropes of its own.
     pub(crate) fn of(h: &Hparams, arch: &'static str, mixer: Mixer, ropes: Vec<Rope>) -> Result<Spec> {
-        let dim = h.dim("embedding_length")?;
         let layer = Layer {
             mixers: vec![mixer],
             ffn: Ffn::Glu { dim: h.dim("feed_forward_length")?, act: activation(h, Act::Silu)? },
@@ -210,18 +219,25 @@ impl Spec {
             residual_scale: 1.0,
         };
         let eps = h.opt_positive("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-6);
-        let tied = h.opt_bool("tie_word_embeddings")?.unwrap_or(false);
+        let norm = Norm { kind: NormKind::Rms, eps, affine: true };
+        Spec { norm, ropes, context: h.usize("context_length")?, ..Spec::alike(h, arch, layer)? }
+            .tied_unless_said(h, false)
+    }
+
+    /// Layers that are all alike, and nothing else that a file would have to say.
+    pub(crate) fn alike(h: &Hparams, arch: &'static str, layer: Layer) -> Result<Spec> {
+        h.shown_by_tensors(&["tensor_data_layout"]);
         Ok(Spec {
             arch,
-            dim,
+            dim: h.dim("embedding_length")?,
             vocab: h.dim("vocab_size")?,
-            context: h.usize("context_length")?,
+            context: 0,
             embed_scale: 1.0,
             logit_scale: 1.0,
             logit_softcap: None,
-            norm: Norm { kind: NormKind::Rms, eps, affine: true },
-            tied: if h.is_gguf() { None } else { Some(tied) },
-            ropes,
+            norm: Norm { kind: NormKind::Rms, eps: 1e-6, affine: true },
+            tied: None,
+            ropes: vec![],
             positions: None,
             embed_norm: false,
             layers: vec![layer; h.layers()?],
@@ -231,6 +247,28 @@ impl Spec {
             classifier: None,
             unused_layers: 0,
         })
+    }
+
+    /// Whether the embedding serves as output matrix: config.json says it, or leaves it to what is usual.
+    pub(crate) fn tied_unless_said(mut self, h: &Hparams, usual: bool) -> Result<Spec> {
+        let said = h.opt_bool("tie_word_embeddings")?;
+        self.tied = if h.is_gguf() { None } else { Some(said.unwrap_or(usual)) };
+        Ok(self)
+    }
+
+    /// All norms as LayerNorm.
+    pub(crate) fn with_layer_norm(mut self, h: &Hparams) -> Result<Spec> {
+        let eps = h.opt_positive("attention.layer_norm_epsilon")?.unwrap_or(1e-5);
+        self.norm = Norm { kind: NormKind::Layer, eps, affine: true };
+        Ok(self)
+    }
+
+    /// Both branches of each layer read the stream, through one norm or each through its own.
+    pub(crate) fn in_parallel(&mut self, norms: usize) {
+        for layer in &mut self.layers {
+            layer.parallel = true;
+            layer.norms.before_ffn = norms > 1;
+        }
     }
 
     /// Changes the attention of each layer that has one, by the layer's number.

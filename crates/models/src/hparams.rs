@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::hparam_keys::{IGNORED, KEYS, NEUTRAL};
+use crate::hparam_keys::{IGNORED, KEYS, NEUTRAL, NEUTRAL_WORDS};
 use crate::{Error, Result};
 
 /// No model has more layers; a file that says so is broken.
@@ -35,6 +35,10 @@ impl Hparams {
     pub fn from_config(file: &Path, arch: &str, config: &Value) -> Hparams {
         let mut fields = BTreeMap::new();
         flatten("", config, &mut fields);
+        // Where ropes differ by kind of layer, that of the layers that see everything is the rope.
+        let full = "rope_parameters.full_attention.";
+        let hoisted = |k: String| k.strip_prefix(full).map(|k| format!("rope_parameters.{k}")).unwrap_or(k);
+        let fields = fields.into_iter().map(|(k, v)| (hoisted(k), v)).collect();
         Hparams::new(file, arch, false, fields)
     }
 
@@ -302,11 +306,17 @@ impl Hparams {
         if self.gguf {
             return false;
         }
+        // MPT's attention is a config of its own, with what every config has.
+        let key = key.strip_prefix("attn_config.").unwrap_or(key);
         let under = |name: &&&str| {
             key.strip_prefix(**name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
         let neutral = NEUTRAL.iter().any(|(name, at)| *name == key && value.as_f64() == Some(*at));
-        neutral || IGNORED.iter().any(|name| under(&name))
+        let word = value.to_string();
+        let word = word.trim_matches('"');
+        neutral
+            || NEUTRAL_WORDS.iter().any(|(name, at)| *name == key && word == *at)
+            || IGNORED.iter().any(|name| under(&name))
     }
 }
 

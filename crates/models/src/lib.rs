@@ -37,7 +37,7 @@ pub use decoder::Decoder;
 pub use encoder::{Classifier, Embedding, Pool};
 pub use error::{Error, Result};
 pub use kernels::attention::KvType;
-pub use mixers::{Attn, Mamba2, Mixer, Mla, NormScope, QkNorm, Temperature};
+pub use mixers::{Alibi, Attn, Mamba2, Mixer, Mla, NormScope, QkNorm, Temperature};
 pub use moe::{Choice, Groups, Moe, Routing, Score, Shared};
 pub use peak::Probe;
 pub use rope::{Rope, Rotation, Scaling, Yarn};

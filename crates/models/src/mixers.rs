@@ -8,7 +8,7 @@ pub(crate) mod mamba2;
 pub(crate) mod mla;
 pub(crate) mod state;
 
-pub use attn::{Attn, NormScope, QkNorm, Temperature};
+pub use attn::{Alibi, Attn, NormScope, QkNorm, Temperature};
 pub use mamba2::Mamba2;
 pub use mla::Mla;
 

@@ -9,7 +9,7 @@ use weights::{DType, Tensor, Unreadable};
 use crate::{Error, Result};
 
 /// Tensors that files carry along and no forward pass reads.
-const IGNORED: &[&str] = &["rotary_emb.inv_freq", "masked_bias", "attn.bias"];
+const IGNORED: &[&str] = &["rotary_emb.inv_freq", "masked_bias", "attn.bias", "attention.bias"];
 
 /// A model's tensors by GGUF name.
 pub(crate) struct Tensors {

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use drive::{Sequence, allocate, logits};
 use greedy::greedy;
-use models::{Act, Batch, CandleBackend, Checkpoint, CpuBackend, Ffn, Mixer, Model, Norms, Scaling, Spec};
+use models::{
+    Act, Batch, CandleBackend, Checkpoint, CpuBackend, Ffn, Mixer, Model, NormKind, Norms, Scaling, Spec,
+};
 use serde_json::Value;
 use weights::Safetensors;
 
@@ -216,10 +218,16 @@ const FORGET: &[Forget] = &[
         // (Of a latent attention's keys the rotated part is its own.)
         let width = s.mixers().find_map(|m| if let Mixer::Attn(a) = m { Some(a.head_dim) } else { None });
         let Some(width) = width else { return };
-        if s.ropes[0].dim != width {
-            (s.ropes[0].dim, s.ropes[0].scaling) = (width, Scaling::None);
-        }
+        let Some(rope) = s.ropes.first_mut().filter(|r| r.dim != width) else { return };
+        (rope.dim, rope.scaling) = (width, Scaling::None);
     }),
+    ("interleaved rope", |s| s.ropes.iter_mut().for_each(|r| r.interleaved = false)),
+    ("ALiBi", |s| attns(s, |a| a.alibi = None)),
+    ("clip", |s| attns(s, |a| a.clip = None)),
+    ("positions", |s| s.positions = None),
+    ("norm of the embedding", |s| s.embed_norm = false),
+    ("kind of norm", |s| s.norm.kind = NormKind::Rms),
+    ("parallel branches", |s| s.layers.iter_mut().for_each(|l| l.parallel = false)),
     ("norms after", |s| s.layers.iter_mut().for_each(|l| l.norms = Norms::PRE)),
     ("activation", |s| {
         s.layers.iter_mut().for_each(|l| {

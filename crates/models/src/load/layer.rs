@@ -93,12 +93,25 @@ impl<B: Backend> LayerLoader<'_, B> {
         if !norm.affine {
             return self.backend.norm(norm, vec![1.0; width], None, width);
         }
-        let mut weight = self.numbers(&format!("{name}.weight"), &[width])?;
+        let mut weight = self.norm_weight(name, width, group)?;
         if self.norm_less_one {
             weight.iter_mut().for_each(|w| *w += 1.0);
         }
         let bias = self.opt_vector(&format!("{name}.bias"), width)?;
         self.backend.norm(norm, weight, bias, group)
+    }
+
+    /// The weights of a norm: a row, a row for each group, or a tensor for each group.
+    fn norm_weight(&self, name: &str, width: usize, group: usize) -> Result<Vec<f32>> {
+        let (whole, groups) = (format!("{name}.weight"), width / group);
+        if self.has_shape(&whole, &[groups, group]) {
+            return self.numbers(&whole, &[groups, group]);
+        }
+        if self.has(&format!("{name}.0.weight")) {
+            let each = (0..groups).map(|g| self.vector(&format!("{name}.{g}.weight"), group));
+            return Ok(each.collect::<Result<Vec<_>>>()?.concat());
+        }
+        self.numbers(&whole, &[width])
     }
 
     /// A norm without weights.
@@ -163,12 +176,15 @@ impl<B: Backend> LayerLoader<'_, B> {
     /// All weights of a layer.
     pub fn layer(&self, layer: &Layer) -> Result<LayerWeights<B>> {
         let norms = &layer.norms;
+        // Where Falcon has two, the mixer's is called the second.
+        let second = self.has("attn_norm_2.weight");
+        let (mixer, ffn) = if second { ("attn_norm_2", "attn_norm") } else { ("attn_norm", "ffn_norm") };
         Ok(LayerWeights {
-            before_mixer: self.opt_norm(norms.before_mixer, "attn_norm")?,
+            before_mixer: self.opt_norm(norms.before_mixer, mixer)?,
             mixers: layer.mixers.iter().map(|m| m.load(self)).collect::<Result<_>>()?,
             after_mixer: self.opt_norm(norms.after_mixer, "post_attention_norm")?,
             after_first: self.opt_norm(norms.after_sums, "attn_output_norm")?,
-            before_ffn: self.opt_norm(norms.before_ffn, "ffn_norm")?,
+            before_ffn: self.opt_norm(norms.before_ffn, ffn)?,
             ffn: self.ffn(&layer.ffn)?,
             after_ffn: self.opt_norm(norms.after_ffn, "post_ffw_norm")?,
             after_second: self.opt_norm(norms.after_sums, "layer_output_norm")?,
