@@ -335,11 +335,11 @@ pub const IGNORED: &[&str] = &[
     "prefix",
     "pretraining_tp",
     "problem_type",
+    // Which formats can be read is decided where the file is opened.
     "quantization_config",
     "reference_compile",
     "reorder_and_upcast_attn",
     "repad_logits_with_grad",
-    // Which formats can be read is decided where the file is opened.
     "resid_pdrop",
     "residual_dropout",
     "return_dict",
