@@ -95,11 +95,13 @@ impl Checkpoint {
 
     /// Every stored tensor, by the name that its file gives it.
     pub fn tensors(&self) -> impl Iterator<Item = &weights::Tensor> {
-        let map = match &self.files {
-            Files::Gguf(gguf) => Some(&gguf.tensors),
-            Files::Folder { weights, .. } => weights.as_ref().map(|w| &w.tensors),
+        let (map, packed) = match &self.files {
+            Files::Gguf(gguf) => (Some(&gguf.tensors), None),
+            Files::Folder { weights, .. } => {
+                (weights.as_ref().map(|w| &w.tensors), weights.as_ref().map(|w| &w.packed))
+            }
         };
-        map.into_iter().flat_map(|m| m.values())
+        map.into_iter().chain(packed).flat_map(|m| m.values())
     }
 
     /// What the model is.

@@ -42,7 +42,9 @@ fn llama4(h: &Hparams) -> Result<Spec> {
     let listed = h.opt_counts("no_rope_layers")?.filter(|list| !list.is_empty());
     let rotated = listed.unwrap_or((1..=n).map(|i| usize::from(i % step != 0)).collect());
     let chunked = chunked_layers(h, &rotated)?;
-    let chunk = h.opt_usize("attention.chunk_size")?.unwrap_or(CHUNK);
+    // A GGUF that says 0 here has no chunks.
+    let whole = h.is_gguf() && h.opt_count("attention.sliding_window")? == Some(0);
+    let chunk = Some(h.opt_usize("attention.chunk_size")?.unwrap_or(CHUNK)).filter(|_| !whole);
     // The larger model of 128 experts does without, and a GGUF does not say it.
     let large = h.is_gguf() && h.opt_count("expert_count")? == Some(128);
     let normed = h.opt_bool("use_qk_norm")?.unwrap_or(!large);
@@ -60,7 +62,7 @@ fn llama4(h: &Hparams) -> Result<Spec> {
     s.each_attn(|i, a| {
         let rotates = rotated[i] != 0;
         a.rope = a.rope.filter(|_| rotates);
-        a.chunk = Some(chunk).filter(|_| chunked[i]);
+        a.chunk = chunk.filter(|_| chunked[i]);
         a.qk_norm = Some(QkNorm { scope: NormScope::Plain, after_rope: true }).filter(|_| rotates && normed);
         a.temperature = Some(growth).filter(|_| !rotates && grows);
     });

@@ -38,6 +38,7 @@ fn minimax(h: &Hparams) -> Result<Spec> {
     let mut s = Spec::llama(h, "minimax-m2")?;
     h.must_be("use_qk_norm", true)?;
     h.must_be("use_routing_bias", true)?;
+    h.must_be("expert_weights_norm", true)?;
     if let Some(other) = h.opt_str("qk_norm_type")?.filter(|v| v != "per_layer") {
         return Err(h.bad("qk_norm_type", other, "per_layer"));
     }
@@ -67,7 +68,7 @@ fn ernie(h: &Hparams) -> Result<Spec> {
     // The prediction of later tokens lies beside the layers here, not after them.
     h.opt_count("nextn_predict_layers")?;
     let dim = h.dim("expert_feed_forward_length")?;
-    let shared = h.opt_count("expert_shared_count")?.unwrap_or(0).saturating_mul(dim);
+    let shared = h.opt_count("expert_shared_count")?.unwrap_or(0).saturating_mul(dim).min(1 << 30);
     // llama.cpp's converter writes a width here that it does not use.
     h.opt_count("expert_shared_feed_forward_length")?;
     let moe = Moe {
