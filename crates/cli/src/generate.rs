@@ -224,7 +224,7 @@ fn receive(handle: Handle, stream: bool) -> Result<Outcome> {
                 }
             }
             Event::Finished(finished) => return Ok(Outcome { tokens, text: answer, finished }),
-            Event::Started { .. } | Event::Scored { .. } => {}
+            Event::Started { .. } | Event::Scored { .. } | Event::Encoded(_) => {}
         }
     }
     Err(engine::EngineError::Gone.into())

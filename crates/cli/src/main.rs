@@ -4,6 +4,7 @@
 mod bench;
 mod cache;
 mod catalog;
+mod embed;
 mod exit;
 mod generate;
 mod hub;
@@ -46,6 +47,10 @@ enum Verb {
     Score(score::ScoreArgs),
     /// Say how well a model foretells a text
     Perplexity(Box<perplexity::PerplexityArgs>),
+    /// Make vectors of texts
+    Embed(embed::EmbedArgs),
+    /// Order documents by how well they answer a query
+    Rerank(embed::RerankArgs),
     /// Write a model as a GGUF file in another number format
     Quantize(quantize::QuantizeArgs),
     /// List the models on this machine
@@ -78,6 +83,8 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Generate(args) => generate::run(&args),
         Verb::Score(args) => score::run(&args),
         Verb::Perplexity(args) => perplexity::run(&args),
+        Verb::Embed(args) => embed::embed(&args),
+        Verb::Rerank(args) => embed::rerank(&args),
         Verb::Quantize(args) => quantize::run(&args),
         Verb::List(args) => done(hub::list::run(args)),
         Verb::Show(args) => done(show::run(&args)),

@@ -66,6 +66,7 @@ fn describe(path: &PathBuf, checkpoint: &Checkpoint, spec: &Spec) -> Value {
         "positions": spec.positions.map_or("none learned".to_string(), |p| format!("{} learned", p.rows)),
         "rope": spec.ropes.iter().map(rope).collect::<Vec<_>>().join("; "),
         "embeddings": if spec.tied == Some(false) { "separate output matrix" } else { "tied, or as the file has it" },
+        "vectors": vectors(spec),
         "license": license(checkpoint),
         "kv cache": format!("{} numbers a token", spec.cache_numbers()),
         "state": format!("{state} numbers a sequence"),
@@ -177,6 +178,17 @@ fn rope(rope: &Rope) -> String {
         Scaling::Factors(_) => ", divisors from the file".to_string(),
     };
     format!("theta {} over {} numbers of a head{scaling}", rope.theta, rope.dim)
+}
+
+/// What it makes of whole texts.
+fn vectors(spec: &Spec) -> String {
+    match (spec.classifier, spec.embedding) {
+        (Some(c), _) => format!("scores by a classifier of {:?} position(s)", c.pool),
+        (None, Some(e)) => {
+            format!("{:?} position(s) pooled{}", e.pool, if e.unit { ", of length 1" } else { "" })
+        }
+        (None, None) => "none".to_string(),
+    }
 }
 
 fn license(checkpoint: &Checkpoint) -> String {

@@ -70,7 +70,17 @@ pub struct Engine {
     thread: Option<JoinHandle<()>>,
     next_id: AtomicU64,
     has_tokenizer: bool,
+    abilities: Abilities,
     info: EngineInfo,
+}
+
+/// What can be asked of the model.
+#[derive(Clone, Copy, Debug)]
+struct Abilities {
+    /// Go on with a text.
+    goes_on: bool,
+    /// Make a vector of it, or a number for each label.
+    encodes: bool,
 }
 
 enum Command {
@@ -93,6 +103,8 @@ impl Engine {
         let (info, shape) = plan(&*model, config)?;
         model.allocate(shape).map_err(|e| EngineError::Model(e.to_string()))?;
         let spec = model.spec().clone();
+        let encodes = spec.embedding.is_some() || spec.classifier.is_some();
+        let abilities = Abilities { goes_on: !spec.both_ways(), encodes };
         let scheduler = Scheduler::new(
             BlockManager::new(shape.blocks, shape.block_size),
             Limits { budget: config.budget, max_running: config.max_running, reuse: !spec.recurrent() },
@@ -105,7 +117,14 @@ impl Engine {
             .name("engine".into())
             .spawn(move || worker.run())
             .map_err(|e| EngineError::Model(format!("cannot start the engine's thread: {e}")))?;
-        Ok(Self { commands, thread: Some(thread), next_id: AtomicU64::new(0), has_tokenizer, info })
+        Ok(Self {
+            commands,
+            thread: Some(thread),
+            next_id: AtomicU64::new(0),
+            has_tokenizer,
+            abilities,
+            info,
+        })
     }
 
     /// Its context and cache.
@@ -148,7 +167,7 @@ impl Engine {
                 }
                 Event::Finished(Finished { reason: FinishReason::Error(error), .. }) => return Err(error),
                 Event::Finished(finished) => answer.finished = Some(finished),
-                Event::Started { .. } | Event::Scored { .. } => {}
+                Event::Started { .. } | Event::Scored { .. } | Event::Encoded(_) => {}
             }
         }
         Ok(answer)
@@ -173,10 +192,41 @@ impl Engine {
         Ok(score)
     }
 
+    /// What the model says of each of several texts, each its tokens and their types: its vector, or a number for each
+    /// label.
+    ///
+    /// # Errors
+    /// As [`Self::run_one`].
+    pub fn encode(&self, texts: Vec<(Vec<u32>, Vec<u32>)>) -> Result<Vec<Vec<f32>>, EngineError> {
+        let submit = |(tokens, types)| self.submit(Request::encode(tokens, types));
+        let handles = texts.into_iter().map(submit).collect::<Result<Vec<_>, _>>()?;
+        let mut all = Vec::new();
+        for handle in handles {
+            for event in handle {
+                match event {
+                    Event::Encoded(said) => all.push(said),
+                    Event::Finished(Finished { reason: FinishReason::Error(error), .. }) => {
+                        return Err(error);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(all)
+    }
+
     fn check(&self, request: &Request) -> Result<(), EngineError> {
         let EngineInfo { context, vocab, .. } = self.info;
         let tokens = request.tokens.len();
-        let scoring = matches!(request.kind, RequestKind::Score { .. });
+        // A text that is only read may fill the context.
+        let scoring = !matches!(request.kind, RequestKind::Generate);
+        match (request.kind, self.abilities) {
+            (RequestKind::Encode, Abilities { encodes: false, .. }) => return Err(EngineError::NoPooling),
+            (RequestKind::Generate | RequestKind::Score { .. }, Abilities { goes_on: false, .. }) => {
+                return Err(EngineError::Encoder);
+            }
+            _ => {}
+        }
         request.params.validate()?;
         if tokens == 0 {
             return Err(EngineError::EmptyPrompt);
@@ -349,6 +399,13 @@ impl Worker {
             return;
         }
         let vocab = self.info.vocab;
+        if step.encodes {
+            match self.model.encode(&step.batch) {
+                Ok(said) => self.scheduler.encoded(&step, said),
+                Err(error) => self.scheduler.fail(&step, &error.to_string()),
+            }
+            return;
+        }
         match self.model.forward(&step.batch) {
             Ok(logits) if logits.len() == step.batch.outputs.len() * vocab => {
                 self.scheduler.advance(&step, &logits, vocab);

@@ -14,8 +14,8 @@ pub enum EngineError {
         /// Tokens of the context.
         context: usize,
     },
-    /// A text to be scored is longer than the context.
-    #[error("the text to be scored is {tokens} tokens long and the context holds {context}: shorten it")]
+    /// A text to be scored or encoded is longer than the context.
+    #[error("the text is {tokens} tokens long and the context holds {context}: shorten it")]
     TextTooLong {
         /// Tokens of the text.
         tokens: usize,
@@ -92,6 +92,17 @@ pub enum EngineError {
         /// Position in the sequence, from 0.
         position: usize,
     },
+    /// The model makes vectors of texts and cannot go on with one.
+    #[error(
+        "the model is an encoder, which makes vectors of texts and cannot go on with one: use `influence embed` or `rerank`"
+    )]
+    Encoder,
+    /// The model's files do not say how a text becomes a vector.
+    #[error(
+        "the model's files do not say how a text becomes a vector (modules.json of sentence-transformers, or pooling_type in \
+         a GGUF): it is no embedding model"
+    )]
+    NoPooling,
     /// The model failed.
     #[error("{0}")]
     Model(String),

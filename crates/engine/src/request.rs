@@ -12,6 +12,8 @@ pub struct Request {
     pub tokens: Vec<u32>,
     /// What is to be done with it.
     pub kind: RequestKind,
+    /// Which text of a pair each token is of, where the model looks at that; empty where all are of one.
+    pub types: Vec<u32>,
     /// How tokens are chosen.
     pub params: SamplingParams,
     /// Seed of this sequence's random numbers; `None` takes a fresh one.
@@ -41,6 +43,8 @@ pub enum RequestKind {
         /// Whether the logits of every position are wanted too.
         logits: bool,
     },
+    /// Make a vector of them, or a number for each label: what [`models::Model::encode`] says.
+    Encode,
 }
 
 impl Request {
@@ -49,6 +53,7 @@ impl Request {
         Self {
             tokens,
             kind: RequestKind::Generate,
+            types: Vec::new(),
             params: SamplingParams::default(),
             seed: None,
             max_tokens: None,
@@ -63,6 +68,13 @@ impl Request {
     /// Scores `tokens`.
     pub fn score(tokens: Vec<u32>, logits: bool) -> Self {
         Self { kind: RequestKind::Score { logits }, ..Self::generate(tokens) }
+    }
+}
+
+impl Request {
+    /// Encodes `tokens`, of which `types` says what text of a pair they are of.
+    pub fn encode(tokens: Vec<u32>, types: Vec<u32>) -> Self {
+        Self { kind: RequestKind::Encode, types, ..Self::generate(tokens) }
     }
 }
 
@@ -97,6 +109,8 @@ pub enum Event {
         /// The logits that follow this position, `[vocab]`, where they were asked for.
         logits: Option<Vec<f32>>,
     },
+    /// What the model says of the whole text.
+    Encoded(Vec<f32>),
     /// It is over; nothing follows.
     Finished(Finished),
 }
@@ -127,6 +141,8 @@ pub enum FinishReason {
     Context,
     /// All tokens are scored.
     Scored,
+    /// The text is encoded.
+    Encoded,
     /// The client did not want it any more.
     Cancelled,
     /// It could not go on.
@@ -142,6 +158,7 @@ impl FinishReason {
             Self::Length => "length",
             Self::Context => "context",
             Self::Scored => "scored",
+            Self::Encoded => "encoded",
             Self::Cancelled => "cancelled",
             Self::Error(_) => "error",
         }

@@ -33,6 +33,8 @@ pub type Regime = Box<dyn Fn(usize) -> u64 + Send>;
 pub struct Step {
     /// What the model runs.
     pub batch: Batch,
+    /// It holds whole texts, to be encoded; else there are logits to be had.
+    pub encodes: bool,
     scheduled: Vec<Scheduled>,
 }
 
@@ -52,6 +54,16 @@ pub struct Scheduler {
     blocks: BlockManager,
     limits: Limits,
     regime: Regime,
+}
+
+impl Step {
+    /// Whether `sequence` may enter, where `left` rows are free: texts to be encoded enter whole and are by themselves, one
+    /// that is longer than a step alone.
+    fn takes(&self, sequence: &Sequence, left: usize) -> bool {
+        let empty = self.batch.tokens.is_empty();
+        empty
+            || (self.encodes == sequence.encodes() && (!sequence.encodes() || sequence.tokens.len() <= left))
+    }
 }
 
 impl Scheduler {
@@ -139,8 +151,13 @@ impl Scheduler {
     fn admit(&mut self, step: &mut Step) {
         while self.running.len() < self.limits.max_running && step.batch.tokens.len() < self.limits.budget {
             let Some(mut sequence) = self.waiting.pop_front() else { return };
+            let left = self.limits.budget - step.batch.tokens.len();
+            if !step.takes(&sequence, left) {
+                self.waiting.push_front(sequence);
+                return;
+            }
             self.look_up(&mut sequence);
-            let rows = sequence.rows(self.limits.budget - step.batch.tokens.len());
+            let rows = sequence.rows(left);
             if !self.blocks.grow(&mut sequence.table, sequence.computed + rows) {
                 self.preempt(sequence);
                 return;
@@ -183,8 +200,9 @@ impl Scheduler {
 
     fn take_rows(&self, step: &mut Step, index: usize, rows: usize) {
         let sequence = &self.running[index];
+        step.encodes = sequence.encodes();
         let block_size = self.blocks.block_size();
-        let Batch { tokens, positions, slots, spans, outputs } = &mut step.batch;
+        let Batch { tokens, positions, slots, spans, types, outputs } = &mut step.batch;
         let start = tokens.len();
         let places = sequence.computed..sequence.computed + rows;
         let span = Span {
@@ -196,6 +214,7 @@ impl Scheduler {
         };
         tokens.extend_from_slice(&sequence.tokens[places.clone()]);
         positions.extend(places.clone().map(|p| p as u32));
+        types.extend(places.clone().map(|p| sequence.types.get(p).copied().unwrap_or(0)));
         slots.extend(places.clone().map(|p| span.slot(p, block_size)));
         let before = outputs.len();
         let wanted = places.clone().filter(|&p| p >= sequence.outputs_from());
@@ -220,6 +239,18 @@ impl Scheduler {
         }
         for (index, reason) in ended.into_iter().rev() {
             self.end(index, reason);
+        }
+    }
+
+    /// Hands what the model said of the whole texts of a step to them; that is their end.
+    pub fn encoded(&mut self, step: &Step, said: Vec<Vec<f32>>) {
+        if said.len() != step.scheduled.len() {
+            let message = format!("the model said {} things of {} texts", said.len(), step.scheduled.len());
+            return self.fail(step, &message);
+        }
+        for (scheduled, said) in step.scheduled.iter().zip(said).rev() {
+            let reason = self.running[scheduled.index].encoded(said);
+            self.end(scheduled.index, reason);
         }
     }
 

@@ -11,7 +11,9 @@ use text::{Detokenizer, Tokenizer};
 
 use crate::blocks::BlockTable;
 use crate::sampler::{check, log_sum_exp};
-use crate::{Event, FinishReason, Finished, Request, RequestKind, Sampler, Sink, Timings, Usage};
+use crate::{
+    EngineError, Event, FinishReason, Finished, Request, RequestKind, Sampler, Sink, Timings, Usage,
+};
 
 /// Rows of a scored text in one step: each brings a whole row of logits.
 const SCORE_ROWS: usize = 64;
@@ -28,6 +30,8 @@ pub struct Sequence {
     pub table: BlockTable,
     /// Its line in the state of recurrent layers.
     pub state: u32,
+    /// Which text of a pair each token is of; empty where all are of one.
+    pub types: Vec<u32>,
     work: Work,
     sink: Sink,
     listening: bool,
@@ -39,6 +43,7 @@ pub struct Sequence {
 enum Work {
     Generate(Box<Generation>),
     Score(Scoring),
+    Encode,
 }
 
 struct Generation {
@@ -87,6 +92,7 @@ impl Sequence {
         let seed = request.seed.unwrap_or_else(crate::Rng::fresh_seed);
         let work = match request.kind {
             RequestKind::Score { logits } => Work::Score(Scoring { logits, done: 0, next: None }),
+            RequestKind::Encode => Work::Encode,
             RequestKind::Generate => Work::Generate(Box::new(Generation {
                 sampler: Sampler::new(request.params, seed, request.logprobs),
                 text: tokenizer.map(|t| detokenizer(t, request.stop, request.continuing)),
@@ -100,6 +106,7 @@ impl Sequence {
             computed: 0,
             table: BlockTable::default(),
             state: 0,
+            types: request.types,
             work,
             sink,
             listening: true,
@@ -115,11 +122,34 @@ impl Sequence {
         match &self.work {
             Work::Generate(_) => self.tokens.len().saturating_sub(1),
             Work::Score(scoring) => scoring.done,
+            // Every position enters; nothing of it can come from the cache.
+            Work::Encode => 0,
         }
+    }
+
+    /// Whether its whole text has to be in one step.
+    pub fn encodes(&self) -> bool {
+        matches!(self.work, Work::Encode)
+    }
+
+    /// Gives what the model says of the text. Its end.
+    pub fn encoded(&mut self, said: Vec<f32>) -> FinishReason {
+        self.clock.first = Some(Instant::now());
+        if said.iter().any(|x| !x.is_finite()) {
+            return FinishReason::Error(EngineError::BadLogits {
+                what: "a number that is not finite",
+                position: 0,
+            });
+        }
+        self.emit(Event::Encoded(said));
+        FinishReason::Encoded
     }
 
     /// How many rows it wants in a step that has room for `budget`.
     pub fn rows(&self, budget: usize) -> usize {
+        if self.encodes() {
+            return self.tokens.len();
+        }
         let most = if matches!(self.work, Work::Score(_)) { SCORE_ROWS } else { usize::MAX };
         (self.tokens.len() - self.computed).min(budget).min(most)
     }
@@ -147,6 +177,7 @@ impl Sequence {
             Work::Generate(_) if logits.is_empty() => None,
             Work::Generate(_) => self.append(logits),
             Work::Score(_) => logits.chunks_exact(vocab).find_map(|row| self.score(row)),
+            Work::Encode => None,
         };
         let deaf = (!self.listening).then_some(FinishReason::Cancelled);
         reason.or(deaf)

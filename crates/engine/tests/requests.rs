@@ -140,3 +140,37 @@ fn a_context_that_cannot_be_is_refused_and_one_that_is_not_asked_for_fits_itself
     let none = EngineConfig { cache_bytes: Some(0), ..EngineConfig::default() };
     assert!(matches!(try_start(none).err(), Some(EngineError::CacheTooLarge { .. })));
 }
+
+/// A text is encoded in one step even if it is longer than a step, and each gets what is its own.
+#[test]
+fn texts_are_encoded_whole_and_each_gets_its_own() {
+    let model = fake(50);
+    let seen = model.seen.clone();
+    let engine = start(model, config(8, 4, 64));
+    let texts = vec![
+        (vec![1, 2, 3], vec![0, 1, 1]),
+        ((0..40).collect(), vec![]),
+        (vec![5; 5], vec![]),
+        (vec![9], vec![]),
+    ];
+    let found = engine.encode(texts).unwrap();
+    let long: Vec<f32> = (0..40).map(|i| i as f32).collect();
+    assert_eq!(found, [vec![1.0, 3.0, 4.0], long, vec![5.0; 5], vec![9.0]]);
+    assert!(seen.lock().unwrap().rows.iter().all(|&rows| rows <= 8 || rows == 40));
+    // Answers go on beside them, and the cache does not take one for the other.
+    let before = engine.submit(Request { max_tokens: Some(20), ..greedy(vec![1, 2, 3]) }).unwrap();
+    assert_eq!(engine.encode(vec![(vec![1, 2, 3], vec![])]).unwrap(), [vec![1.0, 2.0, 3.0]]);
+    assert_eq!(end(before).reason, FinishReason::Length);
+}
+
+#[test]
+fn what_a_model_cannot_do_is_refused_by_name() {
+    let mut model = fake(50);
+    model.spec.embedding = None;
+    let engine = start(model, EngineConfig::default());
+    assert_eq!(engine.encode(vec![(vec![1], vec![])]), Err(EngineError::NoPooling));
+    let engine = start(fake(50), EngineConfig::default());
+    let long = engine.encode(vec![(vec![1; 51], vec![])]);
+    assert_eq!(long, Err(EngineError::TextTooLong { tokens: 51, context: 50 }));
+    assert!(engine.encode(vec![(vec![1; 50], vec![])]).is_ok());
+}

@@ -3,6 +3,7 @@
 //! Nothing outside this file asks which architecture it is running.
 
 mod cohere;
+mod encoders;
 mod falcon;
 mod gemma;
 mod glm;
@@ -97,6 +98,7 @@ const fn row(
 /// Every supported architecture, family by family.
 const FAMILIES: &[&[Arch]] = &[
     llama::ARCHS,
+    encoders::ARCHS,
     cohere::ARCHS,
     falcon::ARCHS,
     gemma::ARCHS,
@@ -135,7 +137,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("gemma3n", "its alternating updates and embeddings for each layer are not built yet"),
     ("Gemma4", "its embeddings for each layer are not built yet"),
     ("gemma4", "its embeddings for each layer are not built yet"),
-    ("Bert", "encoders are not built yet"),
 ];
 
 /// The row for a name found in `file`, by GGUF name or class name.
@@ -218,7 +219,7 @@ pub(crate) fn windowed_by_period(h: &Hparams, n: usize, period: usize) -> Result
 pub(crate) fn activation(h: &Hparams, default: Act) -> Result<Act> {
     match h.opt_str("hidden_act")?.as_deref() {
         None => Ok(default),
-        Some("silu" | "swish") => Ok(Act::Silu),
+        Some("silu" | "swish" | "swiglu") => Ok(Act::Silu),
         Some("gelu") => Ok(Act::Gelu),
         Some("gelu_pytorch_tanh" | "gelu_new" | "gelu_fast") => Ok(Act::GeluTanh),
         Some("relu") => Ok(Act::Relu),
@@ -245,13 +246,13 @@ impl Spec {
         h.shown_by_tensors(&["attention_bias", "mlp_bias"]);
         let attn = attention(h, h.dim("embedding_length")?)?;
         let rope = rope(h, attn.head_dim)?;
-        Spec::of(h, arch, Mixer::Attn(attn), rope)
+        Spec::of(h, arch, Mixer::Attn(attn), vec![rope])
     }
 
-    /// The same with a mixer and a rope of its own.
-    pub(crate) fn of(h: &Hparams, arch: &'static str, mixer: Mixer, rope: Rope) -> Result<Spec> {
+    /// The same with a mixer and ropes of its own.
+    pub(crate) fn of(h: &Hparams, arch: &'static str, mixer: Mixer, ropes: Vec<Rope>) -> Result<Spec> {
         let mut s = Spec::stem(h, arch, h.layers()?, h.usize("context_length")?)?;
-        s.ropes = vec![rope];
+        s.ropes = ropes;
         let ffn = Ffn::Glu { dim: h.dim("feed_forward_length")?, act: activation(h, Act::Silu)? };
         for layer in &mut s.layers {
             (layer.mixers, layer.ffn) = (vec![mixer.clone()], ffn.clone());
@@ -296,6 +297,10 @@ impl Spec {
             positions: None,
             embed_norm: false,
             layers: vec![layer; n],
+            final_norm: true,
+            token_types: false,
+            embedding: None,
+            classifier: None,
             unused_layers: 0,
         })
     }

@@ -18,6 +18,9 @@ pub struct Batch {
     pub slots: Vec<u32>,
     /// Which rows belong together; they cover the rows in order, without gaps.
     pub spans: Vec<Span>,
+    /// The kind of each token (which text of a pair it is of), `[rows]`; empty where all are of the first. Only models that
+    /// have [`crate::Spec::token_types`] look at it.
+    pub types: Vec<u32>,
     /// Rows whose logits are wanted, ascending.
     pub outputs: Vec<u32>,
 }
@@ -77,4 +80,8 @@ pub trait Model: Send {
     /// Keys and values of every row are in the cache afterwards. The logits of a row do not depend
     /// on which other spans are in the batch.
     fn forward(&mut self, batch: &Batch) -> Result<Vec<f32>>;
+
+    /// Runs whole texts, one a span, and returns what the model says of each: a number for each label where it has a
+    /// [`crate::Spec::classifier`], else the vector of [`crate::Spec::embedding`].
+    fn encode(&mut self, batch: &Batch) -> Result<Vec<Vec<f32>>>;
 }

@@ -459,6 +459,7 @@ fn activate(x: &Array, act: Act) -> Result<Array> {
         Act::Silu => x.silu()?,
         Act::GeluTanh => x.gelu()?,
         Act::Gelu => x.gelu_erf()?,
+        Act::Tanh => x.tanh()?,
         Act::Relu => x.relu()?,
         Act::Relu2 => x.relu()?.sqr()?,
         Act::Xielu { p, n, beta, eps } => {

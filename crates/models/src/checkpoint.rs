@@ -12,7 +12,7 @@ use crate::arch::{self, Arch};
 use crate::hparams::Hparams;
 use crate::spec::Spec;
 use crate::tensors::Tensors;
-use crate::{Error, Result};
+use crate::{Error, Result, pooling};
 
 /// No side file of a model is larger.
 const MAX_CONFIG: u64 = 64 << 20;
@@ -113,6 +113,17 @@ impl Checkpoint {
         let mut spec = (self.arch.build)(&hparams)?;
         if hparams.is_gguf() && self.arch.gguf_interleaved {
             arch::interleave(&mut spec.ropes);
+        }
+        match &self.files {
+            Files::Gguf(_) => {
+                let said = pooling::of_gguf(&hparams, spec.classifier.is_some())?;
+                spec.embedding = said.or(spec.embedding);
+            }
+            Files::Folder { .. } if self.path.is_dir() => {
+                spec.embedding = pooling::of_folder(&self.path)?.or(spec.embedding);
+                spec.context = pooling::longest(&self.path)?.map_or(spec.context, |n| n.min(spec.context));
+            }
+            Files::Folder { .. } => {}
         }
         hparams.finish()?;
         Ok(spec)

@@ -444,7 +444,7 @@ fn kernel_act(act: Act) -> Option<KernelAct> {
         Act::GeluTanh => Some(KernelAct::GeluTanh),
         Act::Gelu => Some(KernelAct::Gelu),
         Act::Relu => Some(KernelAct::Relu),
-        Act::Relu2 | Act::SwigluOai { .. } | Act::Xielu { .. } => None,
+        Act::Tanh | Act::Relu2 | Act::SwigluOai { .. } | Act::Xielu { .. } => None,
     }
 }
 

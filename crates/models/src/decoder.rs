@@ -4,12 +4,13 @@
 
 use std::cell::RefCell;
 
-use crate::Result;
 use crate::backend::{Backend, Expert, LogitShape};
-use crate::batch::{Batch, CacheShape, Model};
+use crate::batch::{Batch, CacheShape, Model, Span};
+use crate::encoder::ClassifierWeights;
 use crate::mixers::{Branch, Memory, Mixer, MixerWeights, Reading, attn};
 use crate::moe::Moe;
 use crate::spec::{Act, Ffn, Layer, Spec};
+use crate::{Error, Result};
 
 /// A spec with its weights on a backend.
 pub struct Decoder<B: Backend> {
@@ -17,11 +18,14 @@ pub struct Decoder<B: Backend> {
     pub(crate) backend: B,
     pub(crate) embed: B::Linear,
     pub(crate) positions: Option<B::Linear>,
+    /// A vector for each kind of token, and how many kinds there are.
+    pub(crate) types: Option<(B::Linear, usize)>,
     pub(crate) embed_norm: Option<B::Norm>,
     pub(crate) layers: Vec<LayerWeights<B>>,
-    pub(crate) norm: B::Norm,
+    pub(crate) norm: Option<B::Norm>,
     /// `None` where the embedding serves as output matrix.
     pub(crate) head: Option<B::Linear>,
+    pub(crate) classifier: Option<ClassifierWeights<B>>,
     /// For each layer, what each of its mixers remembers.
     pub(crate) memories: Vec<Vec<Memory<B>>>,
 }
@@ -34,6 +38,9 @@ pub(crate) struct LayerWeights<B: Backend> {
     pub after_mixer: Option<B::Norm>,
     pub before_ffn: Option<B::Norm>,
     pub after_ffn: Option<B::Norm>,
+    /// Of the stream, after each sum.
+    pub after_first: Option<B::Norm>,
+    pub after_second: Option<B::Norm>,
 }
 
 pub(crate) enum FfnWeights<B: Backend> {
@@ -86,6 +93,9 @@ impl<B: Backend> Decoder<B> {
             let scale = layer.residual_scale * mixer.out_scale();
             backend.add(x, &branch.rows, branch.out, weights.after_mixer.as_ref(), scale)?;
         }
+        if let Some(norm) = &weights.after_first {
+            *x = backend.normed(x, norm)?;
+        }
         let fed = match (early, &layer.ffn, &weights.ffn) {
             (Some(branch), ..) => branch,
             (None, Ffn::Mixer(mixer), FfnWeights::Mixer(w)) => {
@@ -94,9 +104,26 @@ impl<B: Backend> Decoder<B> {
             }
             _ => feed(backend, weights, layer, weights.before_ffn.as_ref(), x)?,
         };
-        let Some(fed) = fed else { return Ok(()) };
-        let scale = layer.residual_scale * layer.ffn_scales.down;
-        backend.add(x, &fed.rows, fed.out, weights.after_ffn.as_ref(), scale)
+        if let Some(fed) = fed {
+            let scale = layer.residual_scale * layer.ffn_scales.down;
+            backend.add(x, &fed.rows, fed.out, weights.after_ffn.as_ref(), scale)?;
+        }
+        if let Some(norm) = &weights.after_second {
+            *x = backend.normed(x, norm)?;
+        }
+        Ok(())
+    }
+
+    /// The stream after the last layer.
+    fn stream(&mut self, batch: &Batch) -> Result<B::Rows> {
+        let rotations = self.spec.ropes.iter().map(|r| r.rotation(batch)).collect();
+        let step = self.backend.step(batch, rotations)?;
+        let mut x = self.embedded(batch)?;
+        let first = RefCell::default();
+        for index in 0..self.layers.len() {
+            self.layer(index, &mut x, batch, &step, &first)?;
+        }
+        Ok(x)
     }
 
     fn embedded(&self, batch: &Batch) -> Result<B::Rows> {
@@ -106,6 +133,12 @@ impl<B: Backend> Decoder<B> {
             let rows: Vec<u32> = batch.positions.iter().map(|p| (p + at.offset as u32).min(last)).collect();
             let learned = self.backend.embed(table, &rows, 1.0)?;
             self.backend.add(&mut x, &learned, None, None, 1.0)?;
+        }
+        if let Some((table, kinds)) = &self.types {
+            let last = kinds.saturating_sub(1) as u32;
+            let kind = |row: usize| batch.types.get(row).copied().unwrap_or(0).min(last);
+            let kinds: Vec<u32> = (0..batch.tokens.len()).map(kind).collect();
+            self.backend.add(&mut x, &self.backend.embed(table, &kinds, 1.0)?, None, None, 1.0)?;
         }
         match &self.embed_norm {
             Some(norm) => self.backend.normed(&x, norm),
@@ -215,6 +248,10 @@ fn gated<B: Backend>(
     })
 }
 
+fn unfit(message: &str) -> Error {
+    Error::Backend { backend: "decoder", message: message.into() }
+}
+
 impl<B: Backend> Model for Decoder<B> {
     fn spec(&self) -> &Spec {
         &self.spec
@@ -234,15 +271,32 @@ impl<B: Backend> Model for Decoder<B> {
     }
 
     fn forward(&mut self, batch: &Batch) -> Result<Vec<f32>> {
-        let rotations = self.spec.ropes.iter().map(|r| r.rotation(batch)).collect();
-        let step = self.backend.step(batch, rotations)?;
-        let mut x = self.embedded(batch)?;
-        let first = RefCell::default();
-        for index in 0..self.layers.len() {
-            self.layer(index, &mut x, batch, &step, &first)?;
-        }
+        let x = self.stream(batch)?;
+        let Some(norm) = self.norm.as_ref().filter(|_| !self.spec.both_ways()) else {
+            return Err(unfit("an encoder makes vectors of texts and cannot go on with one"));
+        };
         let head = self.head.as_ref().unwrap_or(&self.embed);
         let shape = LogitShape { scale: self.spec.logit_scale, softcap: self.spec.logit_softcap };
-        self.backend.logits(&x, &batch.outputs, &self.norm, head, shape)
+        self.backend.logits(&x, &batch.outputs, norm, head, shape)
+    }
+
+    fn encode(&mut self, batch: &Batch) -> Result<Vec<Vec<f32>>> {
+        let whole = |s: &Span| s.len > 0 && s.len == s.length && batch.positions.get(s.start) == Some(&0);
+        if !batch.spans.iter().all(whole) {
+            return Err(unfit("a text has to be encoded as a whole"));
+        }
+        let mut x = self.stream(batch)?;
+        if let Some(norm) = &self.norm {
+            x = self.backend.normed(&x, norm)?;
+        }
+        let (dim, spans) = (self.spec.dim, batch.spans.iter().map(|s| (s.start, s.len)));
+        if let (Some(c), Some(w)) = (&self.spec.classifier, &self.classifier) {
+            return c.run(w, &self.backend, &x, dim, &spans.collect::<Vec<_>>());
+        }
+        let Some(embedding) = self.spec.embedding else {
+            return Err(unfit("the model's files do not say how a text becomes a vector"));
+        };
+        let rows = self.backend.fetch(&x)?;
+        Ok(spans.map(|(start, len)| embedding.of(&rows[start * dim..(start + len) * dim], dim)).collect())
     }
 }

@@ -57,6 +57,11 @@ impl Hparams {
         self.gguf
     }
 
+    /// The class of config.json, or the architecture of a GGUF.
+    pub fn class(&self) -> &str {
+        &self.arch
+    }
+
     /// With the names of a GGUF's tensors.
     pub fn beside(self, tensors: impl Iterator<Item = String>) -> Hparams {
         Hparams { tensors: tensors.collect(), ..self }

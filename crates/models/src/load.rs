@@ -47,16 +47,51 @@ impl Checkpoint {
         let embed_norm = around.opt_norm(spec.embed_norm, "token_embd_norm")?;
         let layers = spec.layers.iter().enumerate().map(|(i, l)| loader(format!("blk.{i}.")).layer(l));
         let layers = layers.collect::<Result<Vec<_>>>()?;
+        let types = match top.rows_of("token_types.weight").filter(|_| spec.token_types) {
+            Some(kinds) => Some((top.linear("token_types", kinds, spec.dim)?, kinds)),
+            None => None,
+        };
         // GGUFs of LFM2 call the last norm the embedding's.
         let odd = !spec.embed_norm && !top.has("output_norm.weight") && top.has("token_embd_norm.weight");
-        let norm = top.norm(if odd { "token_embd_norm" } else { "output_norm" }, spec.dim)?;
+        let norm = top.opt_norm(spec.final_norm, if odd { "token_embd_norm" } else { "output_norm" })?;
         let head = top.head(&spec)?;
+        let classifier = spec.classifier.map(|c| c.load(&top)).transpose()?;
+        if spec.both_ways() {
+            tensors.pass_over_beginning(if classifier.is_some() { UNUSED } else { HEADS });
+        }
         tensors.pass_over_layers(spec.layers.len(), spec.unused_layers);
         tensors.finish()?;
         let memories = vec![];
-        Ok(Decoder { backend, embed, positions, embed_norm, layers, norm, head, memories, spec })
+        Ok(Decoder {
+            backend,
+            embed,
+            positions,
+            types,
+            embed_norm,
+            layers,
+            norm,
+            head,
+            classifier,
+            memories,
+            spec,
+        })
     }
 }
+
+/// What encoders have beside the layers for guessing words and for saying what follows what.
+const HEADS: &[&str] = &[
+    "cls.",
+    "pooler.",
+    "lm_head.",
+    "output.",
+    "decoder.",
+    "head.",
+    "classifier.",
+    "embeddings.position_ids",
+];
+/// Of those, what a classifier does not take either.
+const UNUSED: &[&str] =
+    &["embeddings.position_ids", "roberta.embeddings.position_ids", "bert.embeddings.position_ids"];
 
 /// Rope divisors that the file brings as tensors belong to the spec.
 fn take_divisors(spec: &mut Spec, tensors: &Tensors) -> Result<()> {

@@ -4,6 +4,7 @@
 //! `arch.rs` builds it from hyperparameters, `load.rs` fetches the tensors it calls for, `decoder.rs`
 //! runs it.
 
+use crate::encoder::{Classifier, Embedding};
 use crate::mixers::Mixer;
 use crate::moe::Moe;
 use crate::rope::Rope;
@@ -38,6 +39,14 @@ pub struct Spec {
     pub embed_norm: bool,
     /// The layers, first to last.
     pub layers: Vec<Layer>,
+    /// The stream is normalised after the last layer (`output_norm`).
+    pub final_norm: bool,
+    /// A vector for each kind of token is added to the embedding (`token_types`).
+    pub token_types: bool,
+    /// How a text becomes a vector, where the files say it.
+    pub embedding: Option<Embedding>,
+    /// How a text becomes a number for each label.
+    pub classifier: Option<Classifier>,
     /// Layers that the file may have after those and that do not enter the logits (for guessing ahead).
     pub unused_layers: usize,
 }
@@ -115,15 +124,30 @@ pub struct Norms {
     pub before_ffn: bool,
     /// After the feed-forward, before the sum (`post_ffw_norm`).
     pub after_ffn: bool,
+    /// The stream itself, after each of the two sums (`attn_output_norm`, `layer_output_norm`).
+    pub after_sums: bool,
 }
 
 impl Norms {
     /// The usual two: each branch reads a normalised stream.
-    pub const PRE: Norms =
-        Norms { before_mixer: true, after_mixer: false, before_ffn: true, after_ffn: false };
+    pub const PRE: Norms = Norms {
+        before_mixer: true,
+        after_mixer: false,
+        before_ffn: true,
+        after_ffn: false,
+        after_sums: false,
+    };
     /// All four (Gemma 2).
     pub const BOTH: Norms =
-        Norms { before_mixer: true, after_mixer: true, before_ffn: true, after_ffn: true };
+        Norms { before_mixer: true, after_mixer: true, before_ffn: true, after_ffn: true, after_sums: false };
+    /// What was usual first: the stream after each sum (BERT).
+    pub const AFTER_SUMS: Norms = Norms {
+        before_mixer: false,
+        after_mixer: false,
+        before_ffn: false,
+        after_ffn: false,
+        after_sums: true,
+    };
 }
 
 /// What each position does alone.
@@ -160,6 +184,8 @@ pub enum Act {
     GeluTanh,
     /// `x * (1 + erf(x / sqrt 2)) / 2`.
     Gelu,
+    /// The hyperbolic tangent (of classifiers).
+    Tanh,
     /// `max(x, 0)`.
     Relu,
     /// `max(x, 0)^2` (So et al. 2021, arXiv:2109.08668).
@@ -209,6 +235,7 @@ impl Act {
         let sigmoid = |x: f32| 1.0 / (1.0 + (-x).exp());
         match self {
             Act::Silu => gate * sigmoid(gate) * up,
+            Act::Tanh => gate.tanh() * up,
             Act::Relu => gate.max(0.0) * up,
             Act::Relu2 => gate.max(0.0) * gate.max(0.0) * up,
             Act::SwigluOai { limit } => {
@@ -242,6 +269,11 @@ impl Spec {
         self.mixers().any(|m| m.state() > 0)
     }
 
+    /// Whether positions see what follows them: an encoder, which makes vectors of texts and cannot go on with one.
+    pub fn both_ways(&self) -> bool {
+        self.mixers().any(|m| matches!(m, Mixer::Attn(a) if a.both_ways))
+    }
+
     /// Every mixer of every layer.
     pub fn mixers(&self) -> impl Iterator<Item = &Mixer> {
         self.layers.iter().flat_map(Layer::all_mixers)
@@ -257,7 +289,8 @@ impl Spec {
         let head = if self.tied == Some(false) { 2 } else { 1 };
         let layers: u64 = self.layers.iter().map(|l| l.parameters(self.dim)).sum();
         let positions = self.positions.map_or(0, |p| p.rows * self.dim);
-        (head * self.vocab * self.dim + self.dim + positions) as u64 + layers
+        let norms = usize::from(self.final_norm) + usize::from(self.embed_norm);
+        (head * self.vocab * self.dim + norms * self.dim + positions) as u64 + layers
     }
 
     /// Of [`Spec::parameters`], those that one token is multiplied by: of the experts, the chosen.
@@ -290,7 +323,8 @@ impl Layer {
             Ffn::Moe(moe) => moe.parameters(dim),
         };
         let n = &self.norms;
-        let norms = [n.before_mixer, n.after_mixer, n.before_ffn, n.after_ffn].iter().filter(|&&x| x).count();
+        let norms = [n.before_mixer, n.after_mixer, n.before_ffn, n.after_ffn, n.after_sums, n.after_sums];
+        let norms = norms.iter().filter(|&&x| x).count();
         mixers + (ffn + norms * dim) as u64
     }
 }

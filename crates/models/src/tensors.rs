@@ -86,6 +86,11 @@ impl Tensors {
         self.map.get(name).is_some_and(|t| t.shape == shape)
     }
 
+    /// How many rows the file's tensor has.
+    pub fn rows_of(&self, name: &str) -> Option<usize> {
+        self.map.get(name).and_then(|t| t.shape.first().copied())
+    }
+
     /// The tensor `name` as GGUF would have it, if there is one.
     fn fetch(&self, name: &str) -> Result<Option<Tensor>> {
         if let Some(unreadable) = self.unreadable.get(name) {
@@ -158,6 +163,12 @@ impl Tensors {
         };
         let unused = |name: &&String| number(name).is_some_and(|n| n >= first && n - first < count);
         self.taken.borrow_mut().extend(self.map.keys().chain(self.unreadable.keys()).filter(unused).cloned());
+    }
+
+    /// Says that tensors whose names begin so may stand in the file without being used.
+    pub fn pass_over_beginning(&self, with: &[&str]) {
+        let unused = |name: &&String| with.iter().any(|start| name.starts_with(start));
+        self.taken.borrow_mut().extend(self.map.keys().filter(unused).cloned());
     }
 
     /// An error if the file has tensors that nobody took.

@@ -153,7 +153,7 @@ fn rounding(checkpoint: &Checkpoint, golden: &Value) -> (f64, f64) {
 fn every_real_config_is_read_or_refused_by_name() {
     let Some(root) = material("configs") else { return };
     let (mut read, mut refused) = (0, 0);
-    for entry in std::fs::read_dir(root).unwrap() {
+    for entry in std::fs::read_dir(&root).unwrap() {
         let path = entry.unwrap().path();
         let config = json(&path);
         let named =
@@ -171,6 +171,68 @@ fn every_real_config_is_read_or_refused_by_name() {
             }
         }
     }
+    let starcoder = root.join("LLM-TPU__WizardCoder__compile__files__WizardCoder-15B-V1.0__config.json");
+    let billions = Checkpoint::open_config(&starcoder).unwrap().spec().unwrap().parameters() as f64 / 1e9;
+    assert!((billions - 15.5).abs() < 0.31, "WizardCoder 15B has {billions} billion parameters");
     eprintln!("{read} configs read, {refused} refused by name");
     assert!(read >= 20, "only {read} configs were read");
+}
+
+/// What a config's file name contains, and the numbers that the published model has: all, and where experts rest those
+/// that one token is multiplied by. They are the sums of the tensors in its safetensors (a tied matrix counted once).
+const SIZES: &[(&str, f64, Option<f64>)] = &[
+    ("Llama2__compile__files__llama-2-7b", 6.738e9, None),
+    ("Llama2__compile__files__llama-2-13b", 13.016e9, None),
+    ("inference-sim__llama-2-7b-hf", 6.738e9, None),
+    ("codellama-34b-instruct", 33.744e9, None),
+    ("llama-3-8b", 8.030e9, None),
+    ("Meta-Llama-3.1-70B", 70.554e9, None),
+    ("mistral-nemo-instruct-2407", 12.248e9, None),
+    ("yi-34b", 34.389e9, None),
+    ("Qwen1.5-7B-Chat", 7.721e9, None),
+    ("Qwen2-7B-Instruct", 7.616e9, None),
+    ("Qwen2-72B-Instruct", 72.706e9, None),
+    ("aiconfigurator__Qwen--Qwen3-0.6B_", 0.596e9, None),
+    ("aiconfigurator__Qwen--Qwen3-1.7B_", 1.721e9, None),
+    ("aiconfigurator__Qwen--Qwen3-32B_", 32.762e9, None),
+    ("inference-sim__qwen3-14b", 14.768e9, None),
+    ("Qwen--Qwen3-235B-A22B_", 235.094e9, Some(22.19e9)),
+    ("Qwen3-Coder-480B-A35B", 480.155e9, Some(35.46e9)),
+    ("mistralai--Mixtral-8x7B", 46.703e9, Some(12.88e9)),
+    ("mistralai--Mixtral-8x22B", 140.63e9, Some(39.15e9)),
+    ("MiniCPM3-4B", 4.074e9, None),
+    ("DeepSeek-V3.1", 671.03e9, Some(37.55e9)),
+    ("Llama-4-Maverick", 400e9, Some(17e9)),
+    // Its makers say 3.61 and 5.13: they leave the 0.58 of the embedding out, which others count.
+    ("gpt-oss-20b", 20.91e9, Some(4.19e9)),
+    ("gpt-oss-120b", 116.83e9, Some(5.71e9)),
+    ("pythia-410m", 405.3e6, None),
+];
+
+/// The size that a published model is known to have is the size of its spec, within 2 %.
+#[test]
+fn real_models_are_as_large_as_they_are_known_to_be() {
+    let Some(root) = material("configs") else { return };
+    let (mut checked, mut far) = (0, vec![]);
+    for entry in std::fs::read_dir(root).unwrap() {
+        let path = entry.unwrap().path();
+        let file = path.file_name().unwrap().to_string_lossy().into_owned();
+        let Ok(spec) = Checkpoint::open_config(&path).and_then(|c| c.spec()) else { continue };
+        let Some((_, all, active)) = SIZES.iter().find(|(part, ..)| file.contains(part)) else {
+            eprintln!("{file}: {} parameters, {} active", spec.parameters(), spec.active_parameters());
+            continue;
+        };
+        let near = |found: u64, expected: f64| (found as f64 / expected - 1.0).abs() <= 0.02;
+        let right = near(spec.parameters(), *all) && active.is_none_or(|a| near(spec.active_parameters(), a));
+        if !right {
+            far.push(format!(
+                "{file}: {} parameters, {} active",
+                spec.parameters(),
+                spec.active_parameters()
+            ));
+        }
+        checked += 1;
+    }
+    assert!(far.is_empty(), "{far:#?}");
+    assert!(checked >= 15, "only {checked} sizes were compared");
 }

@@ -142,6 +142,25 @@ impl Tokenizer {
         }
     }
 
+    /// Two texts as one, as the tokenizer puts a pair together (`[CLS] a [SEP] b [SEP]`), and of which of them each token is:
+    /// what a cross-encoder reads. Control tokens that are spelt in them are text.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_pair(&self, first: &str, second: &str) -> Result<(Vec<u32>, Vec<u32>)> {
+        let plain = &self.pipelines.plain;
+        if self.prefix.is_empty() && self.suffix.is_empty() {
+            let encoding = caught(|| plain.encode_fast((first, second), true))
+                .map_err(|panic| Error::Encode(format!("the tokenizers library failed: {panic}")))?
+                .map_err(|e| Error::Encode(e.to_string()))?;
+            return Ok((encoding.get_ids().to_vec(), encoding.get_type_ids().to_vec()));
+        }
+        let (a, b) = (self.run(plain, first, false)?, self.run(plain, second, false)?);
+        let ids = [&self.prefix[..], &a, &self.suffix, &b, &self.suffix].concat();
+        let second = self.prefix.len() + a.len() + self.suffix.len();
+        Ok((ids.clone(), (0..ids.len()).map(|i| u32::from(i >= second)).collect()))
+    }
+
     fn run(&self, pipeline: &Pipeline, text: &str, add_special: bool) -> Result<Vec<u32>> {
         let encoding = caught(|| pipeline.encode_fast(text, add_special))
             .map_err(|panic| Error::Encode(format!("the tokenizers library failed: {panic}")))?

@@ -183,6 +183,8 @@ fn unigram_and_wordpiece_from_gguf() {
     };
     let tokenizer = Tokenizer::from_gguf(bert).unwrap();
     assert_eq!(tokenizer.encode("Playing! q", true, false).unwrap(), [1, 3, 4, 5, 0, 2]);
+    let pair = tokenizer.encode_pair("playing", "!").unwrap();
+    assert_eq!(pair, (vec![1, 3, 4, 2, 5, 2], vec![0, 0, 0, 0, 1, 1]));
 }
 
 type Damage = fn(&mut GgufVocab);

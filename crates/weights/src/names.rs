@@ -78,10 +78,13 @@ const PREFIXES: &[&str] = &[
     "decoder.",
     "rwkv.",
     "model.",
+    "bert.",
+    "roberta.",
+    "nomic_bert.",
 ];
 
 /// What precedes a layer's number.
-const LAYER_LISTS: &[&str] = &["layers.", "h.", "blocks."];
+const LAYER_LISTS: &[&str] = &["layers.", "h.", "blocks.", "encoder.layer.", "encoder.layers."];
 
 /// The largest layer number; see `gguf::tensors`.
 const MAX_LAYER: u32 = 65_535;

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use engine::{Engine, EngineConfig};
-use models::{Batch, CacheShape, Error, Model, Norm, NormKind, Result, Spec};
+use models::{Batch, CacheShape, Embedding, Error, Model, Norm, NormKind, Pool, Result, Spec};
 
 pub const VOCAB: usize = 97;
 
@@ -49,6 +49,11 @@ pub fn fake(context: usize) -> Fake {
         positions: None,
         embed_norm: false,
         layers: Vec::new(),
+        final_norm: true,
+        token_types: false,
+        embedding: Some(Embedding { pool: Pool::Each, unit: false }),
+        classifier: None,
+        unused_layers: 0,
     };
     let shape = CacheShape { blocks: 0, block_size: 1, states: 0 };
     let delay = std::time::Duration::ZERO;
@@ -181,5 +186,16 @@ impl Model for Fake {
             out.extend(row_logits);
         }
         Ok(out)
+    }
+
+    fn encode(&mut self, batch: &Batch) -> Result<Vec<Vec<f32>>> {
+        self.check(batch);
+        assert_eq!(batch.types.len(), batch.tokens.len());
+        self.seen.lock().unwrap().rows.push(batch.tokens.len());
+        assert!(batch.spans.iter().all(|s| s.len == s.length), "texts are encoded whole");
+        let of = |s: &models::Span| {
+            (s.start..s.start + s.len).map(|i| (batch.tokens[i] + batch.types[i]) as f32).collect()
+        };
+        Ok(batch.spans.iter().map(of).collect())
     }
 }

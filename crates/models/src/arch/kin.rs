@@ -78,7 +78,13 @@ fn exaone4(h: &Hparams) -> Result<Spec> {
         a.window = window.filter(|_| windowed[i]);
         a.rope = a.rope.filter(|_| window.is_none() || windowed[i]);
     });
-    let after = Norms { before_mixer: false, after_mixer: true, before_ffn: false, after_ffn: true };
+    let after = Norms {
+        before_mixer: false,
+        after_mixer: true,
+        before_ffn: false,
+        after_ffn: true,
+        after_sums: false,
+    };
     s.layers.iter_mut().for_each(|l| l.norms = after);
     Ok(s)
 }

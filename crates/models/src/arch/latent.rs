@@ -165,5 +165,5 @@ fn latent(h: &Hparams, arch: &'static str, interleaved: bool) -> Result<Spec> {
         };
         mla.attn.scale *= m * m;
     }
-    Spec::of(h, arch, Mixer::Mla(mla), rope)
+    Spec::of(h, arch, Mixer::Mla(mla), vec![rope])
 }

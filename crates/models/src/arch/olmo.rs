@@ -40,7 +40,13 @@ fn clip(h: &Hparams, s: &mut Spec) -> Result<()> {
 fn olmo2(h: &Hparams) -> Result<Spec> {
     let mut s = Spec::llama(h, "olmo2")?;
     s.each_attn(|_, a| a.qk_norm = QK_NORM);
-    let norms = Norms { before_mixer: false, after_mixer: true, before_ffn: false, after_ffn: true };
+    let norms = Norms {
+        before_mixer: false,
+        after_mixer: true,
+        before_ffn: false,
+        after_ffn: true,
+        after_sums: false,
+    };
     s.layers.iter_mut().for_each(|l| l.norms = norms);
     windows(h, &mut s)?;
     Ok(s)

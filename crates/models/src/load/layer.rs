@@ -34,6 +34,11 @@ impl<B: Backend> LayerLoader<'_, B> {
         self.tensors.has_shape(&self.name(name), shape)
     }
 
+    /// How many rows the file's tensor has.
+    pub fn rows_of(&self, name: &str) -> Option<usize> {
+        self.tensors.rows_of(&self.name(name))
+    }
+
     /// The matrix `name.weight`, with `name.bias` if there is one.
     pub fn linear(&self, name: &str, out: usize, inner: usize) -> Result<B::Linear> {
         let full = self.name(&format!("{name}.weight"));
@@ -210,9 +215,11 @@ impl<B: Backend> LayerLoader<'_, B> {
             before_mixer: self.opt_norm(norms.before_mixer, mixer)?,
             mixers: layer.mixers.iter().map(|m| m.load(self)).collect::<Result<_>>()?,
             after_mixer: self.opt_norm(norms.after_mixer, "post_attention_norm")?,
+            after_first: self.opt_norm(norms.after_sums, "attn_output_norm")?,
             before_ffn: self.opt_norm(norms.before_ffn, if second { ffn } else { self.ffn_norm(norms) })?,
             ffn: self.ffn(layer)?,
             after_ffn: self.opt_norm(norms.after_ffn, "post_ffw_norm")?,
+            after_second: self.opt_norm(norms.after_sums, "layer_output_norm")?,
         })
     }
 
