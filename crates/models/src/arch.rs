@@ -132,7 +132,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("DeepseekV32", "its sparse attention is not built yet"),
     ("DeepseekV4", "its sparse attention is not built yet"),
     ("GlmMoeDsa", "its sparse attention is not built yet"),
-    ("Deepseek", "its experts are not built yet"),
     ("Gemma3n", "its alternating updates and embeddings for each layer are not built yet"),
     ("gemma3n", "its alternating updates and embeddings for each layer are not built yet"),
     ("Gemma4", "its embeddings for each layer are not built yet"),

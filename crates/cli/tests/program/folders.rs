@@ -46,15 +46,15 @@ fn a_folder_runs_and_continues_its_prompt() {
 }
 
 #[test]
-fn a_hybrid_is_refused_with_what_stands_in_the_way_and_what_is_supported() {
+fn what_is_not_built_is_refused_with_what_stands_in_the_way_and_what_is_supported() {
     let home = Home::new();
-    let folder = home.llama("hybrid", |config| {
-        config["architectures"] = json!(["GraniteMoeHybridForCausalLM"]);
-        config["model_type"] = json!("granitemoehybrid");
+    let folder = home.llama("strange", |config| {
+        config["architectures"] = json!(["Gemma3nForCausalLM"]);
+        config["model_type"] = json!("gemma3n");
     });
     let text = refusal(&home, &folder);
     for word in
-        ["config.json", "GraniteMoeHybridForCausalLM", "Mamba", "Llama", "Granite 3", "influence models"]
+        ["config.json", "Gemma3nForCausalLM", "alternating updates", "Llama", "Granite 3", "influence models"]
     {
         assert!(text.contains(word), "{word}: {text}");
     }

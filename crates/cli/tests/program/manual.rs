@@ -2,7 +2,7 @@
 
 use crate::home::{Home, stderr};
 
-const VERBS: [&str; 14] = [
+const VERBS: [&str; 16] = [
     "search",
     "download",
     "generate",
@@ -14,6 +14,8 @@ const VERBS: [&str; 14] = [
     "rm",
     "cache",
     "bench",
+    "embed",
+    "rerank",
     "models",
     "completions",
     "man",
@@ -59,16 +61,18 @@ fn wrong_use_is_two_and_names_the_nearest() {
 #[test]
 fn the_table_of_architectures_is_that_of_the_readme() {
     let home = Home::new();
-    let readme = include_str!("../../../../README.md");
+    let (readme, page) = (include_str!("../../../../README.md"), include_str!("../../../../docs/models.md"));
     let rows = home.json(&["models", "--json"]);
     let rows = rows.as_array().unwrap();
     assert!(rows.len() >= 7);
     let table = home.text(&["models"]);
     for row in rows {
         let classes = row["classes"].as_array().unwrap().iter().map(|c| c.as_str().unwrap());
-        for name in classes.chain([row["models"].as_str().unwrap(), row["gguf"].as_str().unwrap()]) {
+        let title = row["models"].as_str().unwrap();
+        assert!(readme.contains(title), "README.md lacks {title}");
+        for name in classes.chain([title, row["gguf"].as_str().unwrap()]) {
             assert!(table.contains(name), "{name} in {table}");
-            assert!(readme.contains(name), "README.md lacks {name}");
+            assert!(page.contains(name), "docs/models.md lacks {name}");
         }
     }
 }
