@@ -182,24 +182,29 @@ fn numbers_beyond_f16_are_held() {
 /// A token of an encoder sees what follows it too: reading the text backwards gives the same.
 #[test]
 fn both_ways_is_the_same_read_backwards() {
-    let (pool, c, n) = (Pool::new(2), PLAIN, if cfg!(miri) { 33 } else { 90 });
+    let small = Case { heads: 2, kv_heads: 1, k_dim: 8, v_dim: 16, ..PLAIN };
+    let (pool, c, n) =
+        (Pool::new(2), if cfg!(miri) { small } else { PLAIN }, if cfg!(miri) { 33 } else { 90 });
+    let (keys, values) = (c.kv_heads * c.k_dim, c.kv_heads * c.v_dim);
+    let (queries, outs) = (c.heads * c.k_dim, c.heads * c.v_dim);
     for window in [None, Some(20)] {
         let p = AttnParams { both_ways: true, window, ..AttnParams::new(c.heads, 0.1) };
-        let (q, k, v) = (numbers(n * 256, 1), numbers(n * 128, 2), numbers(n * 128, 3));
+        let (q, k, v) = (numbers(n * queries, 1), numbers(n * keys, 2), numbers(n * values, 3));
         let run = |q: &[f32], k: &[f32], v: &[f32]| {
             let mut kv = KvLayer::new(KvType::F32, 3, c.kv_heads, c.k_dim, c.v_dim);
             kv.write(&pool, &(0..n as u32).collect::<Vec<_>>(), k, v);
-            let mut out = vec![0.0; n * 256];
+            let mut out = vec![0.0; n * outs];
             let span = Span { row: 0, tokens: n, position: 0, blocks: &[0, 1, 2] };
             attend(&pool, &kv, &p, &[span], q, &mut out);
             out
         };
         let back = |x: &[f32], width: usize| x.chunks(width).rev().flatten().copied().collect::<Vec<_>>();
-        let (forth, backwards) = (run(&q, &k, &v), run(&back(&q, 256), &back(&k, 128), &back(&v, 128)));
-        let far = forth.iter().zip(back(&backwards, 256)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let forth = run(&q, &k, &v);
+        let backwards = run(&back(&q, queries), &back(&k, keys), &back(&v, values));
+        let far = forth.iter().zip(back(&backwards, outs)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(far < 1e-5, "{far}");
         let mut other = v.clone();
-        other[(n - 1) * 128] += 1.0;
+        other[(n - 1) * values] += 1.0;
         let moved = run(&q, &k, &other)[0] != forth[0];
         assert_eq!(moved, window.is_none(), "the first token and the last, window {window:?}");
     }
@@ -222,7 +227,7 @@ fn bytes_with_scales_are_read_as_their_definition_has_them() {
         let slots: Vec<u32> = (0..n).map(|i| plain.table[i / 32] * 32 + i as u32 % 32).collect();
         plain.kv.write(&pool, &slots, &round(&plain.k, c.k_dim), &round(&plain.v, c.v_dim));
         for isa in Isa::available() {
-            for (from, to) in [(0, n), (n - 1, n)] {
+            for (from, to) in [(if cfg!(miri) { n - 4 } else { 0 }, n), (n - 1, n)] {
                 let (a, b) = (run(isa, &pool, c, &bytes, from, to), run(isa, &pool, c, &plain, from, to));
                 assert!(a.iter().zip(&b).all(|(a, b)| a.to_bits() == b.to_bits()), "{} {from}", isa.name());
             }

@@ -84,7 +84,6 @@ impl<K: Source, V: Source> Kernel for Block<'_, K, V> {
         // SAFETY: the asserts give every extent that the products walk over.
         unsafe {
             let q = self.q.as_ptr().add(first * self.k_dim);
-            let scores = self.scores.as_mut_ptr();
             let sum = self.state.sum.as_mut_ptr().add(first * self.stride);
             let many = n > 2 * S::TILE && K::NARROW;
             let (wide_k, wide_v) = self.unpacked.split_at_mut(keys);
@@ -92,7 +91,8 @@ impl<K: Source, V: Source> Kernel for Block<'_, K, V> {
                 convert(s, self.k, self.k_dim, POSITIONS, wide_k);
                 convert(s, self.v, POSITIONS, self.stride, wide_v);
             }
-            let to_scores = Product { a: q, lda: self.k_dim, k: self.k_dim, width: POSITIONS, c: scores };
+            let c = self.scores.as_mut_ptr();
+            let to_scores = Product { a: q, lda: self.k_dim, k: self.k_dim, width: POSITIONS, c };
             if many {
                 product(s, to_scores, Wide(wide_k, POSITIONS), n);
             } else {
@@ -100,7 +100,7 @@ impl<K: Source, V: Source> Kernel for Block<'_, K, V> {
             }
             for r in 0..n {
                 if self.softcap > 0.0 {
-                    cap(s, scores.add(r * POSITIONS), self.softcap);
+                    cap(s, &mut self.scores[r * POSITIONS..][..POSITIONS], self.softcap);
                 }
                 if let Some(&slope) = self.slopes.get(r) {
                     lean(&mut self.scores[r * POSITIONS..][..POSITIONS], slope);
@@ -234,9 +234,10 @@ unsafe fn tile<S: Simd, B: Source, const NR: usize, const NC: usize>(s: S, p: Pr
 /// Scores of one row become cap x tanh(score / cap).
 ///
 /// # Safety
-/// `p` has 32 numbers.
+/// There are 32.
 #[inline(always)]
-unsafe fn cap<S: Simd>(s: S, p: *mut f32, softcap: f32) {
+unsafe fn cap<S: Simd>(s: S, scores: &mut [f32], softcap: f32) {
+    let p = scores.as_mut_ptr();
     let mut i = 0;
     while i < POSITIONS {
         // SAFETY: the caller's promise.

@@ -91,6 +91,12 @@ impl Acts {
         &self.blocks[i * stride(self.cols)..][..self.cols / 32]
     }
 
+    /// The blocks from row `i` to the end of the last one, [`Acts::stride`] from row to row.
+    pub fn rows_from(&self, i: usize) -> &[ActBlock] {
+        assert!(i < self.rows, "row {i} of {}", self.rows);
+        &self.blocks[i * stride(self.cols)..(self.rows - 1) * stride(self.cols) + self.cols / 32]
+    }
+
     /// The blocks of row `i`, to be filled by [`quantize`].
     pub fn row_mut(&mut self, i: usize) -> &mut [ActBlock] {
         assert!(i < self.rows, "row {i} of {}", self.rows);

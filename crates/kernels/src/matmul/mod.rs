@@ -185,7 +185,7 @@ impl<'a> Task<'a> {
             let job = int8::Panel::<F, true> {
                 units: self.weight.panel(self.first_panel + p),
                 offset: self.weight.layout().offset(),
-                acts: a.row(first + from).as_ptr(),
+                acts: a.rows_from(first + from).as_ptr(),
                 stride,
                 tokens: n,
                 blocks: self.weight.cols() / 32,
