@@ -2,24 +2,20 @@
 //!
 //! A client of the engine: prompt text -> tokens -> `engine::Request`, and `engine::Event` -> stdout.
 
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use clap::error::ErrorKind;
 use engine::{Engine, EngineConfig, EngineInfo, Event, FinishReason, Finished, Handle, Request};
 use serde_json::json;
-use text::{ChatTemplate, RenderOptions, Tokenizer};
 
 use crate::interrupt::{INTERRUPTED, on_interrupt};
 use crate::load::{self, Loaded, ModelArgs};
+use crate::prompt::{TemplateArgs, read_prompt};
 use crate::sampling::SamplingArgs;
-
-/// The most that is read as a prompt, from a file or standard input: no context holds more.
-const MAX_PROMPT: u64 = 64 << 20;
 
 /// Answer a prompt.
 #[derive(Args, Debug)]
@@ -31,20 +27,23 @@ pub struct GenerateArgs {
     #[arg(short, long, value_name = "FILE", conflicts_with = "prompt_tokens")]
     pub file: Option<PathBuf>,
     /// Token ids as the prompt, as they are: no template, no special tokens
-    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    #[arg(long, value_name = "IDS", value_delimiter = ',', conflicts_with_all = ["system", "chat_template", "template_arg"])]
     pub prompt_tokens: Option<Vec<u32>>,
-    /// What the model is told before the prompt
-    #[arg(long, value_name = "TEXT", conflicts_with_all = ["raw", "prompt_tokens"])]
-    pub system: Option<String>,
     /// Continue the prompt as it is, without the model's chat template
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["system", "chat_template", "template_arg"])]
     pub raw: bool,
+    /// How the prompt becomes a conversation
+    #[command(flatten)]
+    pub template: TemplateArgs,
     /// Print the answer when it is complete
     #[arg(long)]
     pub no_stream: bool,
     /// End the answer after N tokens [default: when the model does, or the context is full]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub max_tokens: Option<usize>,
+    /// With --json, how likely each token was, and each of the N likeliest in its place
+    #[arg(long, value_name = "N", requires = "json", value_parser = clap::value_parser!(u16).range(0..=1000), allow_negative_numbers = true)]
+    pub logprobs: Option<u16>,
     /// Print one JSON object: text, token ids, counts, timings, finish reason, seed
     #[arg(long)]
     pub json: bool,
@@ -59,12 +58,6 @@ pub struct GenerateArgs {
     pub sampling: SamplingArgs,
 }
 
-/// What is to be continued.
-enum Prompt {
-    Text(String),
-    Tokens(Vec<u32>),
-}
-
 /// Runs the verb. Exit codes: 0, also when the reader of stdout went away; 130 when interrupted.
 ///
 /// # Errors
@@ -74,9 +67,13 @@ pub fn run(args: &GenerateArgs) -> Result<ExitCode> {
 }
 
 fn answer(args: &GenerateArgs) -> Result<ExitCode> {
-    let prompt = read_prompt(args)?;
-    let loaded = load::load(&args.model)?;
-    let request = request(args, prompt, &loaded)?;
+    // Before anything is loaded: a mistake shows at once.
+    let prompt = match &args.prompt_tokens {
+        Some(_) => None,
+        None => Some(read_prompt(args.prompt.as_deref(), args.file.as_deref(), "PROMPT")?),
+    };
+    let mut loaded = load::load(&args.model)?;
+    let request = request(args, prompt.as_deref(), &mut loaded)?;
     let Loaded { model, tokenizer, path, weights, load_time, .. } = loaded;
     let name = name(&path);
     let config = EngineConfig { context: args.model.ctx_size, ..EngineConfig::default() };
@@ -110,96 +107,37 @@ pub fn name(path: &Path) -> String {
     path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// Where the prompt comes from, before anything is loaded: a mistake shows at once.
-fn read_prompt(args: &GenerateArgs) -> Result<Prompt> {
-    if let Some(tokens) = &args.prompt_tokens {
-        return Ok(Prompt::Tokens(tokens.clone()));
-    }
-    if let Some(path) = &args.file {
-        return read_file(path).map(Prompt::Text);
-    }
-    match args.prompt.as_deref() {
-        Some("-") => {}
-        Some(text) => return Ok(Prompt::Text(text.to_owned())),
-        None if !io::stdin().is_terminal() => {}
-        None => {
-            let message = "found no prompt, expected PROMPT, -f FILE, or text on standard input\n";
-            return Err(clap::Error::raw(ErrorKind::MissingRequiredArgument, message).into());
+/// Whether the answer goes on where the prompt ends, and the tokens of that.
+fn tokens(args: &GenerateArgs, loaded: &mut Loaded, prompt: Option<&str>) -> Result<(bool, Vec<u32>)> {
+    let Some(text) = prompt else { return Ok((true, args.prompt_tokens.clone().unwrap_or_default())) };
+    let own = loaded.template.take().filter(|_| !args.raw);
+    let tokenizer = &loaded.tokenizer;
+    match args.template.template(own, tokenizer)? {
+        Some(template) => {
+            let whose = || format!("{} (--raw does without its chat template)", loaded.path.display());
+            let rendered = args.template.render(&template, tokenizer, text).with_context(whose)?;
+            Ok((false, tokenizer.encode_guarded(&rendered, false)?))
         }
+        None => Ok((true, tokenizer.encode(text, true, false)?)),
     }
-    read_text(io::stdin().lock(), "standard input").map(Prompt::Text)
 }
 
-/// The text of a file named by a flag, without one newline at its end.
-pub fn read_file(path: &Path) -> Result<String> {
-    let name = path.display().to_string();
-    let file = std::fs::File::open(path).with_context(|| format!("-f {name}: cannot open it"))?;
-    read_text(file, &name)
-}
-
-fn read_text(from: impl Read, name: &str) -> Result<String> {
-    let mut bytes = Vec::new();
-    from.take(MAX_PROMPT + 1).read_to_end(&mut bytes).with_context(|| format!("{name}: cannot read it"))?;
-    if bytes.len() as u64 > MAX_PROMPT {
-        anyhow::bail!("{name}: found more than {} MiB, expected a prompt of at most that", MAX_PROMPT >> 20);
-    }
-    let mut text = String::from_utf8(bytes).map_err(|e| {
-        let at = e.utf8_error().valid_up_to();
-        anyhow::anyhow!("{name}: found bytes that are not UTF-8 at offset {at}, expected UTF-8 text")
-    })?;
-    if text.ends_with('\n') {
-        text.truncate(text.len() - 1);
-        if text.ends_with('\r') {
-            text.truncate(text.len() - 1);
-        }
-    }
-    Ok(text)
-}
-
-fn request(args: &GenerateArgs, prompt: Prompt, loaded: &Loaded) -> Result<Request> {
-    let template = loaded.template.as_ref().filter(|_| !args.raw);
-    if args.system.is_some() && template.is_none() {
-        let message = "--system: this model has no chat template, which would say where it goes; \
-                       put the text into the prompt\n";
-        return Err(clap::Error::raw(ErrorKind::ArgumentConflict, message).into());
-    }
-    let (tokens, continuing) = match prompt {
-        Prompt::Tokens(tokens) => (tokens, true),
-        Prompt::Text(text) => match template {
-            Some(template) => {
-                let tokens = chat(template, &loaded.tokenizer, args.system.as_deref(), &text);
-                let whose = || format!("{} (--raw does without its chat template)", loaded.path.display());
-                (tokens.with_context(whose)?, false)
-            }
-            None => (loaded.tokenizer.encode(&text, true, false)?, true),
-        },
-    };
+fn request(args: &GenerateArgs, prompt: Option<&str>, loaded: &mut Loaded) -> Result<Request> {
+    let (continuing, tokens) = tokens(args, loaded, prompt)?;
     Ok(Request {
         params: args.sampling.params(&loaded.generation),
         seed: args.sampling.seed,
         max_tokens: args.max_tokens,
+        min_tokens: args.sampling.min_tokens,
         stop: args.sampling.stop.clone(),
         stop_ids: loaded.stop_ids.clone(),
+        ignore_eos: args.sampling.ignore_eos,
+        // A conversation should end; raw text may be anything.
+        loop_guard: args.sampling.loop_guard.unwrap_or(!continuing),
+        logprobs: args.logprobs.map(usize::from),
         continuing,
         ..Request::generate(tokens)
     })
-}
-
-/// The tokens of a conversation of one question. Control tokens that are spelt in it stay text.
-fn chat(
-    template: &ChatTemplate,
-    tokenizer: &Tokenizer,
-    system: Option<&str>,
-    text: &str,
-) -> Result<Vec<u32>> {
-    let mut messages = Vec::new();
-    if let Some(system) = system {
-        messages.push(json!({"role": "system", "content": system}));
-    }
-    messages.push(json!({"role": "user", "content": text}));
-    let options = RenderOptions { add_generation_prompt: true, ..RenderOptions::default() };
-    let rendered = template.render_guarded(&messages.into(), options, &tokenizer.control_tokens())?;
-    Ok(tokenizer.encode_guarded(&rendered, false)?)
 }
 
 /// What came of a request.
@@ -378,16 +316,6 @@ mod tests {
             let message = parse(wrong).expect_err("flags that do not go together");
             assert!(message.contains("--") || message.contains("PROMPT"), "{message}");
         }
-    }
-
-    #[test]
-    fn text_is_read_without_its_last_newline_and_must_be_utf8() {
-        assert_eq!(read_text(&b"a\n\n"[..], "f").unwrap(), "a\n");
-        assert_eq!(read_text(&b"a\r\n"[..], "f").unwrap(), "a");
-        assert_eq!(read_text(&b""[..], "f").unwrap(), "");
-        let message = read_text(&b"ab\xff"[..], "f").unwrap_err().to_string();
-        assert!(message.contains("f: found bytes that are not UTF-8 at offset 2"), "{message}");
-        assert!(read_text(io::repeat(b'a'), "f").is_err());
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod interrupt;
 mod load;
 mod manual;
 mod perplexity;
+mod prompt;
 mod quantize;
 mod quantized;
 mod sampling;

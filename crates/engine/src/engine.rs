@@ -3,6 +3,7 @@
 //! Stands between every client (CLI, chat, server) and the model. The only generation loop of the
 //! program is [`Worker::run`].
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -12,6 +13,7 @@ use models::{CacheShape, Model};
 use text::Tokenizer;
 
 use crate::blocks::BlockManager;
+use crate::breakers::breakers;
 use crate::scheduler::{Limits, Scheduler};
 use crate::sequence::Sequence;
 use crate::{
@@ -69,12 +71,12 @@ pub struct Engine {
     commands: Sender<Command>,
     thread: Option<JoinHandle<()>>,
     next_id: AtomicU64,
-    has_tokenizer: bool,
+    tokenizer: Option<Arc<Tokenizer>>,
     info: EngineInfo,
 }
 
 enum Command {
-    Submit(Box<(u64, Request, Sink)>),
+    Submit(Box<(u64, Request, Arc<HashSet<u32>>, Sink)>),
     Cancel(u64),
     Stop,
 }
@@ -99,13 +101,12 @@ impl Engine {
             Box::new(move |length| spec.rope_regime(length)),
         );
         let (commands, inbox) = mpsc::channel();
-        let has_tokenizer = tokenizer.is_some();
-        let worker = Worker { model, tokenizer, scheduler, inbox, info };
+        let worker = Worker { model, tokenizer: tokenizer.clone(), scheduler, inbox, info };
         let thread = std::thread::Builder::new()
             .name("engine".into())
             .spawn(move || worker.run())
             .map_err(|e| EngineError::Model(format!("cannot start the engine's thread: {e}")))?;
-        Ok(Self { commands, thread: Some(thread), next_id: AtomicU64::new(0), has_tokenizer, info })
+        Ok(Self { commands, thread: Some(thread), next_id: AtomicU64::new(0), tokenizer, info })
     }
 
     /// Its context and cache.
@@ -130,7 +131,9 @@ impl Engine {
     pub fn submit_to(&self, request: Request, sink: Sink) -> Result<Canceller, EngineError> {
         self.check(&request)?;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        self.commands.send(Command::Submit(Box::new((id, request, sink)))).map_err(|_| EngineError::Gone)?;
+        let breakers = breakers(&request.params, self.tokenizer.as_deref())?;
+        let submit = Command::Submit(Box::new((id, request, breakers, sink)));
+        self.commands.send(submit).map_err(|_| EngineError::Gone)?;
         Ok(Canceller { id, commands: self.commands.clone() })
     }
 
@@ -190,7 +193,7 @@ impl Engine {
         if let Some(index) = request.tokens.iter().position(|&id| id as usize >= vocab) {
             return Err(EngineError::UnknownToken { index, id: request.tokens[index], vocab });
         }
-        if !request.stop.is_empty() && !self.has_tokenizer {
+        if !request.stop.is_empty() && self.tokenizer.is_none() {
             return Err(EngineError::NoTokenizer);
         }
         Ok(())
@@ -333,9 +336,9 @@ impl Worker {
             };
             match command {
                 Command::Submit(boxed) => {
-                    let (id, request, sink) = *boxed;
-                    let context = self.info.context;
-                    self.scheduler.add(Sequence::new(id, request, self.tokenizer.as_ref(), context, sink));
+                    let (id, request, breakers, sink) = *boxed;
+                    let (tokenizer, context) = (self.tokenizer.as_ref(), self.info.context);
+                    self.scheduler.add(Sequence::new(id, request, breakers, tokenizer, context, sink));
                 }
                 Command::Cancel(id) => self.scheduler.cancel(id),
                 Command::Stop => return false,

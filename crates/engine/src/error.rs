@@ -57,8 +57,8 @@ pub enum EngineError {
         /// What should.
         expected: &'static str,
     },
-    /// Stop strings were given to an engine that has no tokenizer.
-    #[error("stop strings need a tokenizer, and this model was loaded without one: use stop token ids")]
+    /// Texts were given to an engine that has no tokenizer.
+    #[error("stop strings and the breakers of DRY need a tokenizer, and this model was loaded without one")]
     NoTokenizer,
     /// A context larger than the model was made for.
     #[error("--ctx-size: found {asked}, expected 1 to {model}, the context that the model was made for")]
@@ -89,6 +89,12 @@ pub enum EngineError {
     BadLogits {
         /// NaN or infinite.
         what: &'static str,
+        /// Position in the sequence, from 0.
+        position: usize,
+    },
+    /// Biases and limits forbid every token.
+    #[error("no token may follow at position {position}: --logit-bias forbids all that could")]
+    NothingLeft {
         /// Position in the sequence, from 0.
         position: usize,
     },

@@ -7,27 +7,35 @@
 
 pub mod bench;
 mod blocks;
+mod breakers;
+mod candidates;
 mod chain;
 mod config;
 mod engine;
 mod error;
+mod exponential;
 mod load;
 mod memory;
 mod params;
+mod penalties;
+mod repetition;
 mod request;
 mod rng;
 mod sampler;
 mod scheduler;
 mod sequence;
+mod temperature;
+mod truncation;
 
-pub use chain::{CHAIN, Candidate, Candidates, Link, LinkKind};
+pub use candidates::{Candidate, Candidates};
+pub use chain::{CHAIN, Link, LinkKind, State};
 pub use config::GenerationConfig;
 pub use engine::{Answer, Canceller, Engine, EngineConfig, EngineInfo, Handle};
 pub use error::EngineError;
 pub use load::{Device, LoadError, LoadOptions, Loaded, load};
 pub use memory::{available_memory, peak_memory};
 pub use models::KvType;
-pub use params::SamplingParams;
+pub use params::{PARAMETERS, Parameter, SamplingParams};
 pub use request::{Event, FinishReason, Finished, Request, RequestKind, Score, Sink, Timings, Usage};
 pub use rng::Rng;
-pub use sampler::{Choice, Sampler};
+pub use sampler::{Choice, Limits, Logprob, Sampler};

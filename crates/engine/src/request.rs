@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{EngineError, SamplingParams};
+use crate::{EngineError, Logprob, SamplingParams};
 
 /// One sequence to be run. Several answers to one prompt are several requests: the prefix cache reads
 /// the prompt once.
@@ -24,8 +24,12 @@ pub struct Request {
     pub stop_ids: Vec<u32>,
     /// Goes on after a token of `stop_ids`.
     pub ignore_eos: bool,
-    /// Whether each token comes with its log-probability.
-    pub logprobs: bool,
+    /// No token of `stop_ids` comes before there are so many others.
+    pub min_tokens: usize,
+    /// Ends an answer that repeats itself.
+    pub loop_guard: bool,
+    /// Whether each token comes with its log-probability, and with those of so many of the likeliest.
+    pub logprobs: Option<usize>,
     /// Whether the answer's text goes on where that of the prompt ends: a space that it begins with is
     /// part of it then, and no mark of a tokenizer that begins every text with one.
     pub continuing: bool,
@@ -55,7 +59,9 @@ impl Request {
             stop: Vec::new(),
             stop_ids: Vec::new(),
             ignore_eos: false,
-            logprobs: false,
+            min_tokens: 0,
+            loop_guard: false,
+            logprobs: None,
             continuing: false,
         }
     }
@@ -84,8 +90,8 @@ pub enum Event {
         /// The text that is complete with it: often that of the token, empty in the middle of a
         /// character or of what may become a stop string, and with the last token all that is left.
         text: String,
-        /// Natural log-probability under the model before sampling, where it was asked for.
-        logprob: Option<f32>,
+        /// How likely it was under the model before sampling, where that was asked for.
+        logprob: Option<Logprob>,
     },
     /// A position of a text that is scored, in order.
     Scored {
@@ -125,6 +131,8 @@ pub enum FinishReason {
     Length,
     /// The context is full.
     Context,
+    /// It repeated itself, and `Request::loop_guard` was on.
+    Loop,
     /// All tokens are scored.
     Scored,
     /// The client did not want it any more.
@@ -141,6 +149,7 @@ impl FinishReason {
             Self::Stop(_) => "stop",
             Self::Length => "length",
             Self::Context => "context",
+            Self::Loop => "loop",
             Self::Scored => "scored",
             Self::Cancelled => "cancelled",
             Self::Error(_) => "error",

@@ -4,14 +4,18 @@
 //! client, who gets the events. A token that is appended is one more token to be computed; that is
 //! all that "decode" means here.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use text::{Detokenizer, Tokenizer};
 
 use crate::blocks::BlockTable;
-use crate::sampler::{check, log_sum_exp};
-use crate::{Event, FinishReason, Finished, Request, RequestKind, Sampler, Sink, Timings, Usage};
+use crate::repetition::LoopGuard;
+use crate::sampler::{Limits, check, log_sum_exp};
+use crate::{
+    Choice, EngineError, Event, FinishReason, Finished, Request, RequestKind, Sampler, Sink, Timings, Usage,
+};
 
 /// Rows of a scored text in one step: each brings a whole row of logits.
 const SCORE_ROWS: usize = 64;
@@ -45,8 +49,10 @@ struct Generation {
     sampler: Sampler,
     text: Option<Detokenizer>,
     stop_ids: Vec<u32>,
+    min_tokens: usize,
     max_tokens: usize,
     context: usize,
+    guard: Option<LoopGuard>,
 }
 
 struct Scoring {
@@ -80,6 +86,7 @@ impl Sequence {
     pub fn new(
         id: u64,
         request: Request,
+        breakers: Arc<HashSet<u32>>,
         tokenizer: Option<&Arc<Tokenizer>>,
         context: usize,
         sink: Sink,
@@ -88,11 +95,13 @@ impl Sequence {
         let work = match request.kind {
             RequestKind::Score { logits } => Work::Score(Scoring { logits, done: 0, next: None }),
             RequestKind::Generate => Work::Generate(Box::new(Generation {
-                sampler: Sampler::new(request.params, seed, request.logprobs),
+                sampler: Sampler::new(request.params, seed, request.logprobs).breakers(breakers),
                 text: tokenizer.map(|t| detokenizer(t, request.stop, request.continuing)),
                 stop_ids: if request.ignore_eos { Vec::new() } else { request.stop_ids },
+                min_tokens: request.min_tokens,
                 max_tokens: request.max_tokens.unwrap_or(usize::MAX),
                 context,
+                guard: request.loop_guard.then(LoopGuard::new),
             })),
         };
         Self {
@@ -154,14 +163,14 @@ impl Sequence {
 
     fn append(&mut self, logits: &[f32]) -> Option<FinishReason> {
         let Work::Generate(generation) = &mut self.work else { return None };
-        let choice = match generation.sampler.sample(logits, &self.tokens) {
+        let choice = match generation.sample(logits, &self.tokens, self.usage.completion_tokens) {
             Ok(choice) => choice,
             Err(error) => return Some(FinishReason::Error(error)),
         };
         self.tokens.push(choice.id);
         self.usage.completion_tokens += 1;
         self.clock.first.get_or_insert_with(Instant::now);
-        let (text, reason) = generation.next(choice.id, self.tokens.len(), self.usage.completion_tokens);
+        let (text, reason) = generation.next(&self.tokens, self.usage.prompt_tokens);
         self.emit(Event::Token { id: choice.id, text, logprob: choice.logprob });
         reason
     }
@@ -201,9 +210,17 @@ fn detokenizer(tokenizer: &Arc<Tokenizer>, stop: Vec<String>, continuing: bool) 
 }
 
 impl Generation {
-    /// The text that is complete with token `id`, and whether it was the last. `length` counts all
-    /// tokens, `answered` those of the answer.
-    fn next(&mut self, id: u32, length: usize, answered: usize) -> (String, Option<FinishReason>) {
+    /// The next token; `answered` counts those that the answer has.
+    fn sample(&mut self, logits: &[f32], tokens: &[u32], answered: usize) -> Result<Choice, EngineError> {
+        let banned: &[u32] = if answered < self.min_tokens { &self.stop_ids } else { &[] };
+        self.sampler.sample(logits, tokens, Limits { mask: None, banned })
+    }
+
+    /// The text that is complete with the newest token, and whether that was the last. The first
+    /// `prompt` tokens are not of the answer.
+    fn next(&mut self, tokens: &[u32], prompt: usize) -> (String, Option<FinishReason>) {
+        let (length, answer) = (tokens.len(), &tokens[prompt..]);
+        let Some(&id) = answer.last() else { return (String::new(), None) };
         let mut text = String::new();
         let mut reason = None;
         if self.stop_ids.contains(&id) {
@@ -213,11 +230,15 @@ impl Generation {
             text = step.text;
             reason = step.stopped.map(FinishReason::Stop);
         }
-        if reason.is_none() && answered >= self.max_tokens {
+        let looped = self.guard.as_mut().is_some_and(|guard| guard.push(answer));
+        if reason.is_none() && answer.len() >= self.max_tokens {
             reason = Some(FinishReason::Length);
         }
         if reason.is_none() && length >= self.context {
             reason = Some(FinishReason::Context);
+        }
+        if reason.is_none() && looped {
+            reason = Some(FinishReason::Loop);
         }
         // A stop string ends the text before it; anything else lets out what was held back.
         if let (Some(detokenizer), Some(end)) = (&mut self.text, &reason)
