@@ -2,20 +2,22 @@
 //!
 //! A client of the engine: prompt text -> tokens -> `engine::Request`, and `engine::Event` -> stdout.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use engine::{Engine, EngineConfig, EngineInfo, Event, FinishReason, Finished, Handle, Request};
-use serde_json::json;
+use engine::{Canceller, Engine, EngineConfig, EngineInfo, FinishReason, Request};
 
-use crate::interrupt::{INTERRUPTED, on_interrupt};
+use crate::answer::{About, Outcome, receive, report, seconds};
+use crate::interrupt::on_interrupt;
 use crate::load::{self, Loaded, ModelArgs};
 use crate::prompt::{TemplateArgs, read_prompt};
 use crate::sampling::SamplingArgs;
+use crate::structure::{StructureArgs, reasoning_end};
 
 /// Answer a prompt.
 #[derive(Args, Debug)]
@@ -38,6 +40,9 @@ pub struct GenerateArgs {
     /// Print the answer when it is complete
     #[arg(long)]
     pub no_stream: bool,
+    /// Give N answers to the prompt, which is read once; each has the seed after that of the one before it
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..), allow_negative_numbers = true)]
+    pub n: u16,
     /// End the answer after N tokens [default: when the model does, or the context is full]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub max_tokens: Option<usize>,
@@ -53,6 +58,9 @@ pub struct GenerateArgs {
     /// The model
     #[command(flatten)]
     pub model: ModelArgs,
+    /// What the answer has to look like
+    #[command(flatten)]
+    pub structure: StructureArgs,
     /// How tokens are chosen
     #[command(flatten)]
     pub sampling: SamplingArgs,
@@ -77,7 +85,7 @@ fn answer(args: &GenerateArgs) -> Result<ExitCode> {
     let Loaded { model, tokenizer, path, weights, load_time, .. } = loaded;
     let name = name(&path);
     let config = EngineConfig { context: args.model.ctx_size, ..EngineConfig::default() };
-    let engine = Engine::start(model, Some(tokenizer), &config)?;
+    let engine = Engine::start(model, Some(tokenizer.clone()), &config)?;
     if args.verbose {
         eprintln!("model    {name} ({}), loaded in {}", path.display(), seconds(load_time));
         if let Some(file) = &weights {
@@ -85,21 +93,75 @@ fn answer(args: &GenerateArgs) -> Result<ExitCode> {
         }
         eprintln!("context  {}", context_line(engine.info()));
     }
-    let handle = engine.submit(request)?;
-    // Ctrl-C ends the answer; once more ends the program, should a step take long.
-    let canceller = handle.canceller();
-    on_interrupt(move || canceller.cancel())?;
-    let outcome = receive(handle, !args.no_stream && !args.json)?;
+    let about = About {
+        name: &name,
+        info: engine.info(),
+        load_time,
+        tokenizer: &tokenizer,
+        logprobs: args.logprobs.is_some(),
+    };
+    answers(args, &engine, request, &about)
+}
+
+/// Runs the request as often as was asked for. The second and those after it begin when the first has
+/// its first token: they find the prompt read.
+fn answers(args: &GenerateArgs, engine: &Engine, request: Request, about: &About<'_>) -> Result<ExitCode> {
+    let count = u64::from(args.n);
+    let base = request.seed.unwrap_or_else(engine::Rng::fresh_seed);
+    let seeded = |i: u64| Request { seed: Some(base.wrapping_add(i)), ..request.clone() };
+    let first = engine.submit(seeded(0))?;
+    // Ctrl-C ends the answers; once more ends the program, should a step take long.
+    let running = Arc::new(Mutex::new(vec![first.canceller()]));
+    let interrupted = running.clone();
+    on_interrupt(move || lock(&interrupted).iter().for_each(Canceller::cancel))?;
+    let mut waiting = VecDeque::new();
+    let mut ended = ExitCode::SUCCESS;
+    let outcome = receive(first, !args.no_stream && !args.json, || {
+        for i in 1..count {
+            let handle = engine.submit(seeded(i))?;
+            lock(&running).push(handle.canceller());
+            waiting.push_back(handle);
+        }
+        Ok(())
+    })?;
+    let mut next = Some(outcome);
+    let mut number = 1;
+    while let Some(outcome) = next {
+        show(args, &outcome, about)?;
+        let cancelled = outcome.finished.reason == FinishReason::Cancelled;
+        let code = outcome.exit(about.info)?;
+        if cancelled {
+            ended = code;
+        }
+        number += 1;
+        next = match waiting.pop_front() {
+            Some(handle) => {
+                if !args.json {
+                    writeln!(io::stdout().lock(), "\n==> answer {number} of {count} <==")?;
+                }
+                Some(receive(handle, !args.no_stream && !args.json, || Ok(()))?)
+            }
+            None => None,
+        };
+    }
+    Ok(ended)
+}
+
+fn lock(running: &Mutex<Vec<Canceller>>) -> MutexGuard<'_, Vec<Canceller>> {
+    running.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Prints what is left of an answer when it is over.
+fn show(args: &GenerateArgs, outcome: &Outcome, about: &About<'_>) -> Result<()> {
     if args.json {
-        let object = outcome.to_json(&name, engine.info(), load_time);
-        writeln!(io::stdout().lock(), "{object}")?;
+        writeln!(io::stdout().lock(), "{}", outcome.to_json(about))?;
     } else {
         outcome.end_text(args.no_stream)?;
     }
     if args.verbose {
         report(&outcome.finished);
     }
-    outcome.exit(engine.info())
+    Ok(())
 }
 
 /// What to call the model at `path`.
@@ -124,6 +186,8 @@ fn tokens(args: &GenerateArgs, loaded: &mut Loaded, prompt: Option<&str>) -> Res
 
 fn request(args: &GenerateArgs, prompt: Option<&str>, loaded: &mut Loaded) -> Result<Request> {
     let (continuing, tokens) = tokens(args, loaded, prompt)?;
+    let constraint = args.structure.constraint()?;
+    let constraint_after = constraint.as_ref().and_then(|_| reasoning_end(&loaded.tokenizer, &tokens));
     Ok(Request {
         params: args.sampling.params(&loaded.generation),
         seed: args.sampling.seed,
@@ -135,114 +199,11 @@ fn request(args: &GenerateArgs, prompt: Option<&str>, loaded: &mut Loaded) -> Re
         // A conversation should end; raw text may be anything.
         loop_guard: args.sampling.loop_guard.unwrap_or(!continuing),
         logprobs: args.logprobs.map(usize::from),
+        constraint,
+        constraint_after,
         continuing,
         ..Request::generate(tokens)
     })
-}
-
-/// What came of a request.
-struct Outcome {
-    tokens: Vec<u32>,
-    text: String,
-    finished: Finished,
-}
-
-/// Takes the events of an answer, and shows its text as it comes if `stream`.
-fn receive(handle: Handle, stream: bool) -> Result<Outcome> {
-    let mut out = io::stdout().lock();
-    let (mut tokens, mut answer) = (Vec::new(), String::new());
-    for event in handle {
-        match event {
-            Event::Token { id, text, .. } => {
-                tokens.push(id);
-                answer += &text;
-                if stream && !text.is_empty() {
-                    out.write_all(text.as_bytes())?;
-                    out.flush()?;
-                }
-            }
-            Event::Finished(finished) => return Ok(Outcome { tokens, text: answer, finished }),
-            Event::Started { .. } | Event::Scored { .. } => {}
-        }
-    }
-    Err(engine::EngineError::Gone.into())
-}
-
-impl Outcome {
-    /// What is left to print of a text: all of it if it was not streamed, and the end of its line.
-    fn end_text(&self, all: bool) -> Result<()> {
-        let mut out = io::stdout().lock();
-        if all {
-            out.write_all(self.text.as_bytes())?;
-        }
-        // What failed before its first word leaves nothing on stdout.
-        let nothing = self.text.is_empty() && matches!(self.finished.reason, FinishReason::Error(_));
-        if !self.text.ends_with('\n') && !nothing {
-            out.write_all(b"\n")?;
-        }
-        Ok(out.flush()?)
-    }
-
-    fn exit(self, info: &EngineInfo) -> Result<ExitCode> {
-        match self.finished.reason {
-            FinishReason::Error(error) => Err(error.into()),
-            FinishReason::Cancelled => Ok(ExitCode::from(INTERRUPTED)),
-            FinishReason::Context => {
-                eprintln!("note: the answer ended because its context of {} tokens is full", info.context);
-                Ok(ExitCode::SUCCESS)
-            }
-            _ => Ok(ExitCode::SUCCESS),
-        }
-    }
-
-    fn to_json(&self, name: &str, info: &EngineInfo, load_time: Duration) -> serde_json::Value {
-        let Finished { reason, usage, timings, seed } = &self.finished;
-        let stopped_by = match reason {
-            FinishReason::Eos(id) => json!(id),
-            FinishReason::Stop(text) => json!(text),
-            FinishReason::Error(error) => json!(error.to_string()),
-            _ => json!(null),
-        };
-        json!({
-            "model": name,
-            "text": self.text,
-            "tokens": self.tokens,
-            "prompt_tokens": usage.prompt_tokens,
-            "cached_tokens": usage.cached_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "finish_reason": reason.name(),
-            "stopped_by": stopped_by,
-            "seed": seed,
-            "context": info.context,
-            "timings": {
-                "load_seconds": load_time.as_secs_f64(),
-                "queue_seconds": timings.queue.as_secs_f64(),
-                "prefill_seconds": timings.prefill.as_secs_f64(),
-                "decode_seconds": timings.decode.as_secs_f64(),
-                "prefill_tokens_per_second": prefill_rate(&self.finished),
-                "decode_tokens_per_second": decode_rate(&self.finished),
-            },
-            "peak_memory_bytes": engine::peak_memory(),
-        })
-    }
-}
-
-fn report(finished: &Finished) {
-    let Finished { reason, usage, timings, seed } = finished;
-    let rate = |rate: Option<f64>| rate.map_or(String::new(), |r| format!(", {r:.1} tokens/s"));
-    eprintln!(
-        "prefill  {} tokens ({} of them cached) in {}{}",
-        usage.prompt_tokens,
-        usage.cached_tokens,
-        seconds(timings.prefill),
-        rate(prefill_rate(finished))
-    );
-    let (tokens, time) = (usage.completion_tokens, seconds(timings.decode));
-    eprintln!("decode   {tokens} tokens in {time}{}", rate(decode_rate(finished)));
-    if let Some(bytes) = engine::peak_memory() {
-        eprintln!("memory   {} MiB at most", bytes >> 20);
-    }
-    eprintln!("finish   {}, seed {seed}", reason.name());
 }
 
 fn context_line(info: &EngineInfo) -> String {
@@ -251,25 +212,6 @@ fn context_line(info: &EngineInfo) -> String {
         line += &format!(" (the model was made for {})", info.model_context);
     }
     line
-}
-
-fn seconds(time: Duration) -> String {
-    format!("{:.3} s", time.as_secs_f64())
-}
-
-/// Tokens of the prompt per second, those that were not cached.
-fn prefill_rate(finished: &Finished) -> Option<f64> {
-    let tokens = finished.usage.prompt_tokens - finished.usage.cached_tokens;
-    per_second(tokens, finished.timings.prefill)
-}
-
-/// Tokens of the answer per second, after the first, which the prefill gives.
-fn decode_rate(finished: &Finished) -> Option<f64> {
-    per_second(finished.usage.completion_tokens.saturating_sub(1), finished.timings.decode)
-}
-
-fn per_second(tokens: usize, time: Duration) -> Option<f64> {
-    (tokens > 0 && !time.is_zero()).then(|| tokens as f64 / time.as_secs_f64())
 }
 
 /// A reader of stdout that has seen enough is no failure.

@@ -1,6 +1,7 @@
 //! `influence`: the command line. One file a verb; the declarations here and there drive parsing, help,
 //! completions and the manual.
 
+mod answer;
 mod bench;
 mod cache;
 mod catalog;
@@ -18,6 +19,8 @@ mod sampling;
 mod score;
 mod shipped;
 mod show;
+mod structure;
+mod tokenize;
 
 use std::process::ExitCode;
 
@@ -47,6 +50,12 @@ enum Verb {
     Score(score::ScoreArgs),
     /// Say how well a model foretells a text
     Perplexity(Box<perplexity::PerplexityArgs>),
+    /// Print the tokens of a text
+    Tokenize(tokenize::TokenizeArgs),
+    /// Print the text of tokens
+    Detokenize(tokenize::DetokenizeArgs),
+    /// Print what a conversation becomes in a model's chat template
+    Template(tokenize::TemplateVerbArgs),
     /// Write a model as a GGUF file in another number format
     Quantize(quantize::QuantizeArgs),
     /// List the models on this machine
@@ -79,6 +88,9 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Generate(args) => generate::run(&args),
         Verb::Score(args) => score::run(&args),
         Verb::Perplexity(args) => perplexity::run(&args),
+        Verb::Tokenize(args) => done(tokenize::tokenize(&args)),
+        Verb::Detokenize(args) => done(tokenize::detokenize(&args)),
+        Verb::Template(args) => done(tokenize::template(&args)),
         Verb::Quantize(args) => quantize::run(&args),
         Verb::List(args) => done(hub::list::run(args)),
         Verb::Show(args) => done(show::run(&args)),

@@ -72,9 +72,22 @@ impl TemplateArgs {
             messages.push(json!({"role": "system", "content": system}));
         }
         messages.push(json!({"role": "user", "content": text}));
+        self.render_messages(template, tokenizer, &messages.into())
+    }
+
+    /// The text of a conversation, ready for the model's answer.
+    ///
+    /// # Errors
+    /// The template's own.
+    pub fn render_messages(
+        &self,
+        template: &ChatTemplate,
+        tokenizer: &Tokenizer,
+        messages: &Value,
+    ) -> Result<Guarded> {
         let extra = self.template_arg.iter().cloned().collect();
         let options = RenderOptions { add_generation_prompt: true, extra, ..RenderOptions::default() };
-        Ok(template.render_guarded(&messages.into(), options, &tokenizer.control_tokens())?)
+        Ok(template.render_guarded(messages, options, &tokenizer.control_tokens())?)
     }
 }
 

@@ -3,6 +3,9 @@
 //! Stands between the command line and `engine::SamplingParams`: what a flag does not say is as the
 //! model's generation_config.json has it, and else as this program does.
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use engine::{GenerationConfig, PARAMETERS, Parameter, SamplingParams};
@@ -84,18 +87,26 @@ impl FromArgMatches for Chosen {
 /// The flag of a row.
 fn flag(row: &'static Parameter) -> Arg {
     let default = (row.get)(&SamplingParams::default());
-    let help = if default.is_empty() { row.help.into() } else { format!("{} [default: {default}]", row.help) };
+    let help =
+        if default.is_empty() { row.help.to_owned() } else { format!("{} [default: {default}]", row.help) };
     let read = move |text: &str| {
         let read = row.read(&mut SamplingParams::default(), &[text]);
         read.map(|()| text.to_owned()).map_err(|_| format!("expected {}", row.expected))
     };
     Arg::new(row.name)
-        .long(row.name.replace('_', "-"))
+        .long(flag_name(row))
         .value_name(row.value)
         .help(help)
         .action(if row.many { ArgAction::Append } else { ArgAction::Set })
         .allow_hyphen_values(row.name != "samplers" && row.name != "dry_sequence_breaker")
         .value_parser(read)
+}
+
+/// The name of a row's flag: that of the row with `-` for `_`.
+fn flag_name(row: &Parameter) -> &'static str {
+    static NAMES: LazyLock<BTreeMap<&str, String>> =
+        LazyLock::new(|| PARAMETERS.iter().map(|row| (row.name, row.name.replace('_', "-"))).collect());
+    NAMES.get(row.name).map_or("", String::as_str)
 }
 
 fn switch(text: &str) -> Result<bool, String> {
@@ -141,15 +152,20 @@ mod tests {
         use clap::CommandFactory;
         let help = Flags::command().render_long_help().to_string();
         for row in PARAMETERS {
-            assert!(help.contains(&format!("--{} <{}>", row.name.replace('_', "-"), row.value)), "{}", row.name);
+            assert!(
+                help.contains(&format!("--{} <{}>", row.name.replace('_', "-"), row.value)),
+                "{}",
+                row.name
+            );
         }
     }
 
     #[test]
     fn lists_and_orders_are_taken_whole() {
-        let params = parse(&["--logit-bias", "5=-inf", "--logit-bias", "7=1.5", "--samplers", "min-p,temperature"])
-            .unwrap()
-            .params(&GenerationConfig::default());
+        let params =
+            parse(&["--logit-bias", "5=-inf", "--logit-bias", "7=1.5", "--samplers", "min-p,temperature"])
+                .unwrap()
+                .params(&GenerationConfig::default());
         assert_eq!(params.logit_bias, [(5, f32::NEG_INFINITY), (7, 1.5)]);
         assert_eq!(params.samplers, ["min_p", "temperature"]);
     }

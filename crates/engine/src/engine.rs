@@ -3,19 +3,19 @@
 //! Stands between every client (CLI, chat, server) and the model. The only generation loop of the
 //! program is [`Worker::run`].
 
-use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use models::{CacheShape, Model};
-use text::Tokenizer;
+use text::{GrammarFactory, Tokenizer};
 
 use crate::blocks::BlockManager;
 use crate::breakers::breakers;
+use crate::constrained::Constrained;
 use crate::scheduler::{Limits, Scheduler};
-use crate::sequence::Sequence;
+use crate::sequence::{Prepared, Sequence};
 use crate::{
     EngineError, Event, FinishReason, Finished, Request, RequestKind, Score, Sink, Timings, Usage,
     available_memory,
@@ -72,11 +72,13 @@ pub struct Engine {
     thread: Option<JoinHandle<()>>,
     next_id: AtomicU64,
     tokenizer: Option<Arc<Tokenizer>>,
+    /// The vocabulary made ready for grammars, once one is asked for.
+    grammars: OnceLock<Result<GrammarFactory, String>>,
     info: EngineInfo,
 }
 
 enum Command {
-    Submit(Box<(u64, Request, Arc<HashSet<u32>>, Sink)>),
+    Submit(Box<(u64, Request, Prepared, Sink)>),
     Cancel(u64),
     Stop,
 }
@@ -106,7 +108,14 @@ impl Engine {
             .name("engine".into())
             .spawn(move || worker.run())
             .map_err(|e| EngineError::Model(format!("cannot start the engine's thread: {e}")))?;
-        Ok(Self { commands, thread: Some(thread), next_id: AtomicU64::new(0), tokenizer, info })
+        Ok(Self {
+            commands,
+            thread: Some(thread),
+            next_id: AtomicU64::new(0),
+            tokenizer,
+            grammars: OnceLock::new(),
+            info,
+        })
     }
 
     /// Its context and cache.
@@ -131,8 +140,8 @@ impl Engine {
     pub fn submit_to(&self, request: Request, sink: Sink) -> Result<Canceller, EngineError> {
         self.check(&request)?;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let breakers = breakers(&request.params, self.tokenizer.as_deref())?;
-        let submit = Command::Submit(Box::new((id, request, breakers, sink)));
+        let prepared = self.prepare(&request)?;
+        let submit = Command::Submit(Box::new((id, request, prepared, sink)));
         self.commands.send(submit).map_err(|_| EngineError::Gone)?;
         Ok(Canceller { id, commands: self.commands.clone() })
     }
@@ -174,6 +183,22 @@ impl Engine {
             }
         }
         Ok(score)
+    }
+
+    /// What takes long and needs no model, done here so that no other sequence waits for it.
+    fn prepare(&self, request: &Request) -> Result<Prepared, EngineError> {
+        let breakers = breakers(&request.params, self.tokenizer.as_deref())?;
+        let Some(constraint) = &request.constraint else {
+            return Ok(Prepared { breakers, constraint: None });
+        };
+        let tokenizer = self.tokenizer.as_ref().ok_or(EngineError::NoTokenizer)?;
+        let made = self
+            .grammars
+            .get_or_init(|| GrammarFactory::new(tokenizer.clone()).map_err(|error| error.to_string()));
+        let factory = made.as_ref().map_err(|error| EngineError::Constraint(error.clone()))?;
+        let grammar = factory.compile(constraint).map_err(|e| EngineError::Constraint(e.to_string()))?;
+        let after = request.constraint_after.clone().map(|text| (text, tokenizer.clone()));
+        Ok(Prepared { breakers, constraint: Some(Constrained::new(grammar, after)) })
     }
 
     fn check(&self, request: &Request) -> Result<(), EngineError> {
@@ -290,6 +315,7 @@ impl Iterator for Handle {
                 usage: Usage::default(),
                 timings: Timings::default(),
                 seed: 0,
+                satisfied: None,
             })
         });
         self.finished = matches!(event, Event::Finished(_));
@@ -336,9 +362,9 @@ impl Worker {
             };
             match command {
                 Command::Submit(boxed) => {
-                    let (id, request, breakers, sink) = *boxed;
+                    let (id, request, prepared, sink) = *boxed;
                     let (tokenizer, context) = (self.tokenizer.as_ref(), self.info.context);
-                    self.scheduler.add(Sequence::new(id, request, breakers, tokenizer, context, sink));
+                    self.scheduler.add(Sequence::new(id, request, prepared, tokenizer, context, sink));
                 }
                 Command::Cancel(id) => self.scheduler.cancel(id),
                 Command::Stop => return false,

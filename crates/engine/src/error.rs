@@ -58,7 +58,9 @@ pub enum EngineError {
         expected: &'static str,
     },
     /// Texts were given to an engine that has no tokenizer.
-    #[error("stop strings and the breakers of DRY need a tokenizer, and this model was loaded without one")]
+    #[error(
+        "stop strings, constraints and the breakers of DRY need a tokenizer, and this model was loaded without one"
+    )]
     NoTokenizer,
     /// A context larger than the model was made for.
     #[error("--ctx-size: found {asked}, expected 1 to {model}, the context that the model was made for")]
@@ -93,11 +95,16 @@ pub enum EngineError {
         position: usize,
     },
     /// Biases and limits forbid every token.
-    #[error("no token may follow at position {position}: --logit-bias forbids all that could")]
+    #[error(
+        "no token may follow at position {position}: --logit-bias forbids all that could, or the model gives probability 0 to all that the constraint allows"
+    )]
     NothingLeft {
         /// Position in the sequence, from 0.
         position: usize,
     },
+    /// A schema or grammar that cannot be enforced, or went past its limits.
+    #[error("the constraint: {0}")]
+    Constraint(String),
     /// The model failed.
     #[error("{0}")]
     Model(String),

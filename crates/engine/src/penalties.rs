@@ -117,12 +117,7 @@ mod tests {
         SamplingParams::neutral()
     }
 
-    fn run(
-        sampler: crate::chain::Apply,
-        start: &[f32],
-        params: SamplingParams,
-        tokens: &[u32],
-    ) -> Vec<f32> {
+    fn run(sampler: crate::chain::Apply, start: &[f32], params: SamplingParams, tokens: &[u32]) -> Vec<f32> {
         let mut c = list(start);
         sampler(&mut c, &params, &mut State::new(0), tokens);
         logits(&c)
@@ -131,7 +126,8 @@ mod tests {
     #[test]
     fn logit_bias_by_hand() {
         let mut c = list(&[4.0, 3.0, -1.0]);
-        let params = SamplingParams { logit_bias: vec![(2, 5.5), (1, f32::NEG_INFINITY), (99, 1.0)], ..off() };
+        let params =
+            SamplingParams { logit_bias: vec![(2, 5.5), (1, f32::NEG_INFINITY), (99, 1.0)], ..off() };
         logit_bias(&mut c, &params, &mut State::new(0), &[]);
         assert_eq!((ids(&c), logits(&c)), (vec![0, 2], vec![4.0, 4.5]));
     }

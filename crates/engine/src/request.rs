@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use text::Constraint;
+
 use crate::{EngineError, Logprob, SamplingParams};
 
 /// One sequence to be run. Several answers to one prompt are several requests: the prefix cache reads
@@ -28,6 +30,10 @@ pub struct Request {
     pub min_tokens: usize,
     /// Ends an answer that repeats itself.
     pub loop_guard: bool,
+    /// What the answer has to look like.
+    pub constraint: Option<Constraint>,
+    /// The constraint begins after this text, which ends a reasoning; else at once.
+    pub constraint_after: Option<String>,
     /// Whether each token comes with its log-probability, and with those of so many of the likeliest.
     pub logprobs: Option<usize>,
     /// Whether the answer's text goes on where that of the prompt ends: a space that it begins with is
@@ -61,6 +67,8 @@ impl Request {
             ignore_eos: false,
             min_tokens: 0,
             loop_guard: false,
+            constraint: None,
+            constraint_after: None,
             logprobs: None,
             continuing: false,
         }
@@ -90,7 +98,8 @@ pub enum Event {
         /// The text that is complete with it: often that of the token, empty in the middle of a
         /// character or of what may become a stop string, and with the last token all that is left.
         text: String,
-        /// How likely it was under the model before sampling, where that was asked for.
+        /// How likely it was under the model before sampling, where that was asked for; a token that
+        /// the constraint forced was not drawn and has none.
         logprob: Option<Logprob>,
     },
     /// A position of a text that is scored, in order.
@@ -118,6 +127,9 @@ pub struct Finished {
     pub timings: Timings,
     /// The seed that gives the same answer again.
     pub seed: u64,
+    /// Whether the answer is what its constraint describes; `false` where something cut it before its
+    /// end, `None` where there was no constraint.
+    pub satisfied: Option<bool>,
 }
 
 /// Why a request ended.
@@ -131,6 +143,8 @@ pub enum FinishReason {
     Length,
     /// The context is full.
     Context,
+    /// It is all that its constraint describes: nothing could follow.
+    Complete,
     /// It repeated itself, and `Request::loop_guard` was on.
     Loop,
     /// All tokens are scored.
@@ -149,6 +163,7 @@ impl FinishReason {
             Self::Stop(_) => "stop",
             Self::Length => "length",
             Self::Context => "context",
+            Self::Complete => "complete",
             Self::Loop => "loop",
             Self::Scored => "scored",
             Self::Cancelled => "cancelled",

@@ -249,7 +249,8 @@ mod tests {
         let logits: Vec<f32> = (1..=1000).map(|i| -(i as f32).ln()).collect();
         let total: f64 = (1..=1000).map(|i| 1.0 / f64::from(i)).sum();
         for tau in [3.0, 5.0] {
-            let params = SamplingParams { mirostat: 2, mirostat_tau: tau, top_k: 1, ..SamplingParams::neutral() };
+            let params =
+                SamplingParams { mirostat: 2, mirostat_tau: tau, top_k: 1, ..SamplingParams::neutral() };
             let mut s = sampler(params, 7);
             // Its surprise is over what the bound leaves; that of the whole is no less.
             let mut bits = 0.0;

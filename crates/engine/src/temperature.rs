@@ -15,7 +15,8 @@ use crate::{Candidates, SamplingParams};
 /// `temperature + range` where all candidates are alike, by the `dynatemp_exponent`-th power of entropy
 /// over greatest possible entropy.
 pub fn temperature(candidates: &mut Candidates, params: &SamplingParams, _: &mut State, _: &[u32]) {
-    let temperature = if params.dynatemp_range > 0.0 { dynamic(candidates, params) } else { params.temperature };
+    let temperature =
+        if params.dynatemp_range > 0.0 { dynamic(candidates, params) } else { params.temperature };
     if temperature == 0.0 {
         candidates.keep_likeliest();
         return;

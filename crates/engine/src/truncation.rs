@@ -42,9 +42,8 @@ pub fn typical_p(candidates: &mut Candidates, params: &SamplingParams, _: &mut S
     let max = candidates.max_logit();
     let log_total = ln(candidates.total(max));
     let distance = |logit: f32| ((f64::from(max) - f64::from(logit) + log_total) - entropy).abs() as f32;
-    candidates.keep_share(params.typical_p, |c| {
-        u64::from(ascending(distance(c.logit))) << 32 | u64::from(c.id)
-    });
+    candidates
+        .keep_share(params.typical_p, |c| u64::from(ascending(distance(c.logit))) << 32 | u64::from(c.id));
     candidates.list.sort_unstable_by_key(|c| c.rank());
     candidates.sorted = true;
 }
@@ -134,7 +133,8 @@ mod tests {
     #[test]
     fn top_n_sigma_by_hand() {
         // Logits 0, 2, 4, 6: mean 3, variance (9 + 1 + 1 + 9) / 4 = 5, deviation 2.236.
-        let at = |n| kept(top_n_sigma, list(&[0.0, 2.0, 4.0, 6.0]), SamplingParams { top_n_sigma: n, ..off() });
+        let at =
+            |n| kept(top_n_sigma, list(&[0.0, 2.0, 4.0, 6.0]), SamplingParams { top_n_sigma: n, ..off() });
         assert_eq!(at(1.0), [2, 3]);
         assert_eq!(at(2.0), [1, 2, 3]);
         assert_eq!((at(0.0).len(), at(0.1)), (4, vec![3]));

@@ -67,7 +67,8 @@ fn log_probabilities_come_with_the_likeliest_others() {
     let engine = start(fake(50), config(512, 32, 50));
     let logprobs = |n| {
         let request = Request { max_tokens: Some(3), logprobs: n, ..greedy(vec![1, 2]) };
-        let each = |event| if let Event::Token { id, logprob, .. } = event { Some((id, logprob)) } else { None };
+        let each =
+            |event| if let Event::Token { id, logprob, .. } = event { Some((id, logprob)) } else { None };
         engine.submit(request).unwrap().filter_map(each).collect::<Vec<_>>()
     };
     assert!(logprobs(None).iter().all(|(_, l)| l.is_none()));

@@ -2,7 +2,10 @@
 
 use crate::home::{Home, stderr};
 
-const VERBS: [&str; 14] = [
+const VERBS: [&str; 17] = [
+    "tokenize",
+    "detokenize",
+    "template",
     "search",
     "download",
     "generate",
