@@ -67,7 +67,8 @@ impl GrammarFactory {
         let top = top_level(constraint).map_err(Error::Grammar)?;
         let parser = flat(caught(|| self.factory.create_parser(top)));
         let parser = parser.map_err(|what| Error::Grammar(schema::explain(&what)))?;
-        let mut grammar = Grammar { matcher: Matcher::new(Ok(parser)), mask: Vec::new(), vocab: self.vocab };
+        let mut grammar =
+            Grammar { matcher: Matcher::new(Ok(parser)), mask: Vec::new(), vocab: self.vocab, done: false };
         // What no text satisfies shows here and not in the middle of an answer.
         if !grammar.is_complete() && !grammar.is_accepting() {
             grammar.mask()?;
@@ -100,6 +101,8 @@ pub struct Grammar {
     matcher: Matcher,
     mask: Vec<u32>,
     vocab: usize,
+    /// Nothing can follow, and the answer is whole.
+    done: bool,
 }
 
 impl std::fmt::Debug for Grammar {
@@ -119,8 +122,11 @@ impl Grammar {
         if self.is_complete() {
             return Ok(&self.mask);
         }
+        // An answer that may end here may also have nothing that follows.
+        let accepting = self.is_accepting();
         match flat(caught(|| self.matcher.compute_mask())) {
             Ok(mask) => self.mask.extend_from_slice(mask.as_slice()),
+            Err(_) if accepting => self.done = true,
             Err(what) => return Err(Error::Grammar(what)),
         }
         Ok(&self.mask)
@@ -150,7 +156,7 @@ impl Grammar {
     /// Whether the answer is whole and nothing can follow.
     pub fn is_complete(&self) -> bool {
         use llguidance::api::StopReason;
-        matches!(self.matcher.stop_reason(), StopReason::NoExtension | StopReason::EndOfSentence)
+        self.done || matches!(self.matcher.stop_reason(), StopReason::NoExtension | StopReason::EndOfSentence)
     }
 }
 
