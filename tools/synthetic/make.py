@@ -41,6 +41,9 @@ class Shape:
     pre: str
     qk_norm: bool = False
     rope_freqs: bool = False
+    # Of a mixture of experts: how many, and how many a token uses; `ffn` is the width of one.
+    experts: int = 0
+    top_k: int = 0
 
 
 SHAPES = {
@@ -48,6 +51,8 @@ SHAPES = {
                       "llama-bpe", rope_freqs=True),
     "qwen3-0.6b": Shape("qwen3", "Qwen3-0.6B", 28, 1024, 3072, 16, 8, 128, 151936, 40960, 1e6, 1e-6,
                         "qwen2", qk_norm=True),
+    "granite-1b-a400m": Shape("granitemoe", "Granite-3.1-1B-A400M", 24, 1024, 512, 16, 8, 64, 49155, 131072, 1.5e6, 1e-6,
+                              "refact", experts=32, top_k=8),
     "smollm2-135m": Shape("llama", "SmolLM2-135M", 30, 576, 1536, 9, 3, 64, 49152, 8192, 1e5, 1e-5, "smollm"),
 }
 
@@ -84,6 +89,12 @@ def tensors(shape: Shape, mix: str):
             yield blk + "attn_k_norm.weight", [shape.head_dim], Q.F32
         yield blk + "attn_output.weight", [shape.dim, q_dim], base
         yield blk + "ffn_norm.weight", [shape.dim], Q.F32
+        if shape.experts:
+            yield blk + "ffn_gate_inp.weight", [shape.experts, shape.dim], Q.F32
+            yield blk + "ffn_gate_exps.weight", [shape.experts, shape.ffn, shape.dim], base
+            yield blk + "ffn_up_exps.weight", [shape.experts, shape.ffn, shape.dim], base
+            yield blk + "ffn_down_exps.weight", [shape.experts, shape.dim, shape.ffn], some
+            continue
         yield blk + "ffn_gate.weight", [shape.ffn, shape.dim], base
         yield blk + "ffn_up.weight", [shape.ffn, shape.dim], base
         yield blk + "ffn_down.weight", [shape.dim, shape.ffn], some
@@ -132,9 +143,9 @@ def weights(rng: np.random.Generator, name: str, dims: list, kind: Q) -> np.ndar
         return ((bits & 0x807FFFFF) | exponent << 23).view(np.float32).reshape(dims)
     if kind == Q.BF16:
         bits = np.frombuffer(rng.bytes(2 * count), dtype=np.uint16)
-        return ((bits & 0x807F) | exponent << 7).view(np.uint8).reshape(dims[0], -1)
+        return ((bits & 0x807F) | exponent << 7).view(np.uint8).reshape(*dims[:-1], -1)
     block, _ = gguf.GGML_QUANT_SIZES[kind]
-    return blocks(rng, kind, count // block, size).reshape(dims[0], -1)
+    return blocks(rng, kind, count // block, size).reshape(*dims[:-1], -1)
 
 
 def letters(count: int):
@@ -188,6 +199,14 @@ def metadata(w: gguf.GGUFWriter, shape: Shape, mix: str):
         w.add_rope_dimension_count(shape.head_dim)
     w.add_layer_norm_rms_eps(shape.eps)
     w.add_vocab_size(shape.vocab)
+    if shape.experts:
+        w.add_expert_count(shape.experts)
+        w.add_expert_used_count(shape.top_k)
+        # The model's own multipliers.
+        w.add_embedding_scale(12.0)
+        w.add_attention_scale(1 / 64)
+        w.add_residual_scale(0.22)
+        w.add_logit_scale(6.0)
     w.add_file_type(MIXES[mix][3])
     w.add_quantization_version(gguf.GGML_QUANT_VERSION)
     vocabulary(w, shape)
@@ -199,7 +218,7 @@ def announce(w: gguf.GGUFWriter, name: str, dims: list, kind: Q):
         return w.add_tensor_info(name, dims, np.dtype(np.float32), int(np.prod(dims)) * 4)
     block, length = gguf.GGML_QUANT_SIZES[kind]
     width = dims[-1] // block * length
-    w.add_tensor_info(name, [*dims[:-1], width], np.dtype(np.uint8), dims[0] * width, raw_dtype=kind)
+    w.add_tensor_info(name, [*dims[:-1], width], np.dtype(np.uint8), int(np.prod(dims[:-1])) * width, raw_dtype=kind)
 
 
 def write(path: Path, shape: Shape, mix: str):

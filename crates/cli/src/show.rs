@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use models::{Attn, Checkpoint, Ffn, Mixer, Rope, Scaling, Spec};
+use models::{Attn, Checkpoint, Ffn, Mixer, NormKind, Rope, Scaling, Spec};
 use serde_json::{Value, json};
 
 use crate::load::resolve;
@@ -62,6 +62,8 @@ fn describe(path: &PathBuf, checkpoint: &Checkpoint, spec: &Spec) -> Value {
         "mixers": counted(spec.mixers().map(mixer)),
         "feed-forward": counted(spec.layers.iter().filter_map(|l| ffn(&l.ffn))),
         "active": format!("{} parameters for a token", spec.active_parameters()),
+        "norms": norms(spec),
+        "positions": spec.positions.map_or("none learned".to_string(), |p| format!("{} learned", p.rows)),
         "rope": spec.ropes.iter().map(rope).collect::<Vec<_>>().join("; "),
         "embeddings": if spec.tied == Some(false) { "separate output matrix" } else { "tied, or as the file has it" },
         "license": license(checkpoint),
@@ -69,6 +71,17 @@ fn describe(path: &PathBuf, checkpoint: &Checkpoint, spec: &Spec) -> Value {
         "state": format!("{state} numbers a sequence"),
         "memory": format!("{} MiB with the whole context, its cache in f16", whole >> 20),
     })
+}
+
+/// What kind of norm, and how the branches of a layer stand to each other.
+fn norms(spec: &Spec) -> String {
+    let kind = match (spec.norm.kind, spec.norm.affine) {
+        (NormKind::Rms, _) => "RMS",
+        (NormKind::Layer, true) => "LayerNorm",
+        (NormKind::Layer, false) => "LayerNorm without weights",
+    };
+    let parallel = spec.layers.iter().filter(|l| l.parallel).count();
+    if parallel == 0 { kind.into() } else { format!("{kind}, {parallel} layers with parallel branches") }
 }
 
 /// Tensor types and how many there are of each.
@@ -95,6 +108,13 @@ fn counted(parts: impl Iterator<Item = String>) -> String {
 fn mixer(mixer: &Mixer) -> String {
     match mixer {
         Mixer::Attn(attn) => attention(attn),
+        Mixer::Mla(m) => format!(
+            "latent attention of {} heads of {} (values of {}), latent of {}",
+            m.attn.n_heads,
+            m.nope_dim + m.rope_dim,
+            m.value_dim,
+            m.kv_rank
+        ),
         Mixer::Mamba2(m) => {
             format!("Mamba-2 of {} heads of {}, state of {}", m.n_heads, m.head_dim, m.state_dim)
         }
@@ -112,6 +132,7 @@ fn attention(attn: &Attn) -> String {
         .is_none()
         .then(|| if attn.alibi.is_some() { "ALiBi".into() } else { "no rotation".into() }));
     add(attn.qk_norm.map(|_| "normalised queries and keys".into()));
+    add(attn.clip.map(|bound| format!("clipped to {bound}")));
     add(attn.softcap.map(|cap| format!("softcap {cap}")));
     add(attn.sinks.then(|| "sinks".into()));
     add(attn.gate.then(|| "gated".into()));

@@ -4,7 +4,8 @@
 use std::path::Path;
 use std::time::Instant;
 
-use models::{CacheShape, Checkpoint, CpuBackend, KvType, Model, Span};
+use models::{CacheShape, Checkpoint, CpuBackend, Ffn, KvType, Model, Span, Spec};
+use weights::Tensor;
 
 use crate::{EngineConfig, EngineError, LoadError, available_memory};
 
@@ -46,7 +47,7 @@ impl Bench {
     /// The file, key or tensor that stands in the way.
     pub fn load(path: &Path, threads: Option<usize>, kv: Option<KvType>) -> Result<Bench, LoadError> {
         let checkpoint = Checkpoint::open(path)?;
-        let work = work(&checkpoint, checkpoint.spec()?.tied == Some(true));
+        let work = work(&checkpoint, &checkpoint.spec()?);
         let model = Box::new(checkpoint.load(CpuBackend::new(threads).storing(kv))?);
         Ok(Bench { model, work, block_size: EngineConfig::default().block_size, blocks: 0 })
     }
@@ -126,11 +127,11 @@ impl Bench {
 }
 
 /// Adds up the matrices. `tied`: the output matrix is the embedding even where the file has one.
-fn work(checkpoint: &Checkpoint, tied: bool) -> Work {
+fn work(checkpoint: &Checkpoint, spec: &Spec) -> Work {
     let named = |name: &str, ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
     let is_head = |name: &str| named(name, &["lm_head.weight"]) || name == "output.weight";
     let is_embed = |name: &str| named(name, &["token_embd.weight", "embed_tokens.weight", "wte.weight"]);
-    let has_head = !tied && checkpoint.tensors().any(|t| is_head(&t.name));
+    let has_head = spec.tied != Some(true) && checkpoint.tensors().any(|t| is_head(&t.name));
     let (mut work, mut floats) = (Work::default(), 0);
     for tensor in checkpoint.tensors() {
         let (numbers, bytes) = (tensor.elements() as u64, tensor.bytes().len() as u64);
@@ -138,6 +139,7 @@ fn work(checkpoint: &Checkpoint, tied: bool) -> Work {
         if tensor.shape.len() < 2 {
             continue;
         }
+        let (numbers, bytes) = used(tensor, spec, numbers, bytes);
         let (head, embed) = (is_head(&tensor.name), is_embed(&tensor.name));
         if !embed && !head {
             work.layer_parameters += numbers;
@@ -148,6 +150,19 @@ fn work(checkpoint: &Checkpoint, tied: bool) -> Work {
     }
     work.floats = 2 * floats > work.layer_parameters;
     work
+}
+
+/// Of a tensor of experts, what one token uses.
+fn used(tensor: &Tensor, spec: &Spec, numbers: u64, bytes: u64) -> (u64, u64) {
+    let mixture = spec.layers.iter().find_map(|l| match &l.ffn {
+        Ffn::Moe(moe) => Some((moe.n_experts as u64, moe.top_k as u64)),
+        _ => None,
+    });
+    let stacked = |n: u64| tensor.shape.len() == 3 && tensor.shape[0] as u64 == n;
+    match mixture.filter(|(n, _)| stacked(*n) || tensor.name.contains(".experts.")) {
+        Some((n, k)) => (numbers * k / n, bytes * k / n),
+        None => (numbers, bytes),
+    }
 }
 
 fn is_float(format: &str) -> bool {

@@ -2,9 +2,23 @@
 //!
 //! Nothing outside this file asks which architecture it is running.
 
+mod cohere;
+mod falcon;
+mod gemma;
+mod glm;
+mod gpt;
+mod gptoss;
 mod granite;
+mod hunyuan;
+mod kin;
+mod latent;
 mod llama;
+mod llama4;
+mod minimax;
+mod ministral;
 mod moe;
+mod olmo;
+mod phi;
 
 use weights::Tensor;
 
@@ -27,13 +41,22 @@ pub struct Arch {
     pub build: fn(&Hparams) -> Result<Spec>,
     /// Where config.json's parameter names differ from llama's: `(their suffix, GGUF's)`.
     pub names: &'static [(&'static str, &'static str)],
+    /// Where GGUF's names differ from those used here: `(theirs, ours)`.
+    pub gguf_names: &'static [(&'static str, &'static str)],
+    /// What the Hub's files leave to the class, by config.json's names.
+    pub defaults: &'static [(&'static str, f64)],
+    /// Beginnings of the names of the Hub's tensors that are no part of the text model.
+    pub aside: &'static [&'static str],
     /// The Hub's files hold norm weights less one (GGUF's hold them whole).
     pub norm_less_one: bool,
     /// GGUF's files pair neighbours in the rotary embedding, so their q and k rows are permuted.
     pub gguf_interleaved: bool,
     /// Where tensors of the Hub's files lie otherwise than GGUF's: what makes the one of the other, by GGUF name.
-    pub edit: Option<fn(&Spec, &str, Tensor) -> Result<Tensor>>,
+    pub edit: Option<Edit>,
 }
+
+/// Spec, GGUF name and the file's tensor to what GGUF has under the name.
+pub type Edit = fn(&Spec, &str, Tensor) -> Result<Tensor>;
 
 /// Gemma 2 calls the norm after attention what llama calls the one before the feed-forward.
 const FOUR_NORMS: &[(&str, &str)] = &[
@@ -41,6 +64,9 @@ const FOUR_NORMS: &[(&str, &str)] = &[
     ("pre_feedforward_layernorm", "ffn_norm"),
     ("post_feedforward_layernorm", "post_ffw_norm"),
 ];
+
+/// GGUF calls the norm before the feed-forward by what it comes after, in some architectures.
+const AFTER_ATTENTION: &[(&str, &str)] = &[("post_attention_norm", "ffn_norm")];
 
 const fn row(
     gguf: &'static str,
@@ -54,6 +80,9 @@ const fn row(
         title,
         build,
         names: &[],
+        gguf_names: &[],
+        defaults: &[],
+        aside: &[],
         norm_less_one: false,
         gguf_interleaved: false,
         edit: None,
@@ -61,7 +90,25 @@ const fn row(
 }
 
 /// Every supported architecture, family by family.
-const FAMILIES: &[&[Arch]] = &[llama::ARCHS, granite::ARCHS, moe::ARCHS];
+const FAMILIES: &[&[Arch]] = &[
+    llama::ARCHS,
+    cohere::ARCHS,
+    falcon::ARCHS,
+    gemma::ARCHS,
+    glm::ARCHS,
+    gpt::ARCHS,
+    gptoss::ARCHS,
+    granite::ARCHS,
+    hunyuan::ARCHS,
+    kin::ARCHS,
+    latent::ARCHS,
+    llama4::ARCHS,
+    minimax::ARCHS,
+    ministral::ARCHS,
+    moe::ARCHS,
+    olmo::ARCHS,
+    phi::ARCHS,
+];
 
 /// Every row.
 fn rows() -> impl Iterator<Item = &'static Arch> {
@@ -72,8 +119,14 @@ fn rows() -> impl Iterator<Item = &'static Arch> {
 const NOT_YET: &[(&str, &str)] = &[
     ("Mamba", "its recurrent layers are not built yet"),
     ("NemotronH", "its Mamba-2 layers are not built yet"),
-    ("Deepseek", "its latent attention and its experts are not built yet"),
-    ("GptOss", "its experts and attention sinks are not built yet"),
+    ("DeepseekV32", "its sparse attention is not built yet"),
+    ("DeepseekV4", "its sparse attention is not built yet"),
+    ("GlmMoeDsa", "its sparse attention is not built yet"),
+    ("Deepseek", "its experts are not built yet"),
+    ("Gemma3n", "its alternating updates and embeddings for each layer are not built yet"),
+    ("gemma3n", "its alternating updates and embeddings for each layer are not built yet"),
+    ("Gemma4", "its embeddings for each layer are not built yet"),
+    ("gemma4", "its embeddings for each layer are not built yet"),
     ("Bert", "encoders are not built yet"),
 ];
 
@@ -86,6 +139,17 @@ pub fn find(file: &str, name: &str) -> Result<&'static Arch> {
         why: reason(name),
         supported: rows().map(|a| a.title).collect::<Vec<_>>().join(", "),
     })
+}
+
+/// What a GGUF's tensor is called here, by the rows of [`Arch::gguf_names`].
+pub(crate) fn own_name(name: &str, rows: &[(&str, &str)]) -> String {
+    let parts = || {
+        let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
+        let (module, end) = rest.rsplit_once('.')?;
+        let ours = rows.iter().find(|row| row.0 == module)?.1;
+        Some(format!("blk.{layer}.{ours}.{end}"))
+    };
+    parts().unwrap_or_else(|| name.to_string())
 }
 
 fn reason(name: &str) -> Option<String> {
@@ -112,6 +176,13 @@ pub(crate) fn windowed_layers(h: &Hparams, n: usize, rule: impl Fn(usize) -> boo
     types.iter().map(windowed).collect()
 }
 
+/// Which layers have the window in a pattern that repeats: every `period`th has none. A file may say it in several ways.
+pub(crate) fn windowed_by_period(h: &Hparams, n: usize, period: usize) -> Result<Vec<bool>> {
+    let pattern = h.opt_pattern("attention.sliding_window_pattern", n)?;
+    let rule = |i: usize| pattern.as_ref().map_or(!(i + 1).is_multiple_of(period), |p| p[i]);
+    windowed_layers(h, n, rule)
+}
+
 /// The activation that the file names, or the architecture's own.
 pub(crate) fn activation(h: &Hparams, default: Act) -> Result<Act> {
     match h.opt_str("hidden_act")?.as_deref() {
@@ -120,7 +191,10 @@ pub(crate) fn activation(h: &Hparams, default: Act) -> Result<Act> {
         Some("gelu") => Ok(Act::Gelu),
         Some("gelu_pytorch_tanh" | "gelu_new" | "gelu_fast") => Ok(Act::GeluTanh),
         Some("relu") => Ok(Act::Relu),
-        Some(other) => Err(h.bad("hidden_act", other, "silu, gelu, gelu_pytorch_tanh or relu")),
+        Some("relu2") => Ok(Act::Relu2),
+        // Its numbers are each layer's own; the architecture puts them in.
+        Some("xielu") => Ok(Act::Silu),
+        Some(other) => Err(h.bad("hidden_act", other, "silu, gelu, gelu_pytorch_tanh, relu or relu2")),
     }
 }
 
@@ -128,34 +202,68 @@ impl Spec {
     /// What most architectures share: pre-norm layers of grouped attention with rotary embeddings and
     /// a gated feed-forward.
     pub(crate) fn llama(h: &Hparams, arch: &'static str) -> Result<Spec> {
-        let dim = h.dim("embedding_length")?;
         h.shown_by_tensors(&["attention_bias", "mlp_bias", "lm_head_bias"]);
-        let attn = attention(h, dim)?;
+        let attn = attention(h, h.dim("embedding_length")?)?;
         let rope = rope(h, attn.head_dim)?;
+        Spec::of(h, arch, Mixer::Attn(attn), rope)
+    }
+
+    /// The same with a mixer and a rope of its own.
+    pub(crate) fn of(h: &Hparams, arch: &'static str, mixer: Mixer, rope: Rope) -> Result<Spec> {
         let layer = Layer {
-            mixers: vec![Mixer::Attn(attn)],
+            mixers: vec![mixer],
             ffn: Ffn::Glu { dim: h.dim("feed_forward_length")?, act: activation(h, Act::Silu)? },
             norms: Norms::PRE,
             parallel: false,
             residual_scale: 1.0,
         };
         let eps = h.opt_positive("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-6);
-        let tied = h.opt_bool("tie_word_embeddings")?.unwrap_or(false);
+        let norm = Norm { kind: NormKind::Rms, eps, affine: true };
+        Spec { norm, ropes: vec![rope], context: h.usize("context_length")?, ..Spec::alike(h, arch, layer)? }
+            .tied_unless_said(h, false)
+    }
+
+    /// Layers that are all alike, and nothing else that a file would have to say.
+    pub(crate) fn alike(h: &Hparams, arch: &'static str, layer: Layer) -> Result<Spec> {
+        h.shown_by_tensors(&["tensor_data_layout"]);
         Ok(Spec {
             arch,
-            dim,
+            dim: h.dim("embedding_length")?,
             vocab: h.dim("vocab_size")?,
-            context: h.usize("context_length")?,
+            context: 0,
             embed_scale: 1.0,
             logit_scale: 1.0,
             logit_softcap: None,
-            norm: Norm { kind: NormKind::Rms, eps, affine: true },
-            tied: if h.is_gguf() { None } else { Some(tied) },
-            ropes: vec![rope],
+            norm: Norm { kind: NormKind::Rms, eps: 1e-6, affine: true },
+            tied: None,
+            ropes: vec![],
             positions: None,
             embed_norm: false,
             layers: vec![layer; h.layers()?],
+            unused_layers: 0,
         })
+    }
+
+    /// Whether the embedding serves as output matrix: config.json says it, or leaves it to what is usual.
+    pub(crate) fn tied_unless_said(mut self, h: &Hparams, usual: bool) -> Result<Spec> {
+        let said = h.opt_bool("tie_word_embeddings")?;
+        self.tied = if h.is_gguf() { None } else { Some(said.unwrap_or(usual)) };
+        Ok(self)
+    }
+
+    /// All norms as LayerNorm.
+    pub(crate) fn with_layer_norm(mut self, h: &Hparams) -> Result<Spec> {
+        let eps = h.opt_positive("attention.layer_norm_epsilon")?.unwrap_or(1e-5);
+        self.norm = Norm { kind: NormKind::Layer, eps, affine: true };
+        Ok(self)
+    }
+
+    /// Both branches of each layer read the stream, through one norm or each through its own.
+    pub(crate) fn in_parallel(&mut self, norms: usize) {
+        for layer in &mut self.layers {
+            layer.parallel = true;
+            layer.norms.before_ffn = norms > 1;
+        }
     }
 
     /// Changes the attention of each layer that has one, by the layer's number.

@@ -58,6 +58,9 @@ pub trait Backend: Send {
         to: &[&Self::Linear],
     ) -> Result<Vec<Self::Rows>>;
 
+    /// Each head of `x`, `[rows, heads * width]`, through a matrix of its own.
+    fn by_head(&self, x: &Self::Rows, heads: &[Self::Linear]) -> Result<Self::Rows>;
+
     /// `norm(x)`.
     fn normed(&self, x: &Self::Rows, norm: &Self::Norm) -> Result<Self::Rows>;
 

@@ -267,6 +267,12 @@ impl Backend for CandleBackend {
         to.iter().map(|linear| linear.apply(&x)).collect()
     }
 
+    fn by_head(&self, x: &Array, heads: &[Linear]) -> Result<Array> {
+        let width = x.dim(1)? / heads.len().max(1);
+        let head = |(i, w): (usize, &Linear)| w.apply(&x.narrow(1, i * width, width)?.contiguous()?);
+        Ok(Array::cat(&heads.iter().enumerate().map(head).collect::<Result<Vec<_>>>()?, 1)?)
+    }
+
     fn normed(&self, x: &Array, norm: &NormWeights) -> Result<Array> {
         norm.apply(x)
     }
@@ -455,6 +461,12 @@ fn activate(x: &Array, act: Act) -> Result<Array> {
         Act::Gelu => x.gelu_erf()?,
         Act::Relu => x.relu()?,
         Act::Relu2 => x.relu()?.sqr()?,
+        Act::Xielu { p, n, beta, eps } => {
+            let above = (x.relu()?.sqr()? * p as f64)?;
+            let below = ((x.minimum(eps)?.exp()? - 1.0)? - x)?;
+            let below = (below * x.le(0f32)?.to_dtype(x.dtype())?)?;
+            ((above + (below * n as f64)?)? + (x * beta as f64)?)?
+        }
         Act::SwigluOai { .. } => {
             let message = "this activation needs a gate".to_string();
             return Err(Error::Backend { backend: "candle", message });

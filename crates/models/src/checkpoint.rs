@@ -27,7 +27,7 @@ pub struct Checkpoint {
 
 enum Files {
     Gguf(Box<Gguf>),
-    Folder { config: Value, weights: Option<Safetensors> },
+    Folder { config: Value, weights: Option<Box<Safetensors>> },
 }
 
 impl Checkpoint {
@@ -42,7 +42,7 @@ impl Checkpoint {
         }
         let mut checkpoint = Checkpoint::open_config(&path.join("config.json"))?;
         if let Files::Folder { weights, .. } = &mut checkpoint.files {
-            *weights = Some(Safetensors::open_folder(path)?);
+            *weights = Some(Box::new(Safetensors::open_folder(path)?));
         }
         Ok(Checkpoint { path: path.clone(), ..checkpoint })
     }
@@ -95,11 +95,13 @@ impl Checkpoint {
 
     /// Every stored tensor, by the name that its file gives it.
     pub fn tensors(&self) -> impl Iterator<Item = &weights::Tensor> {
-        let map = match &self.files {
-            Files::Gguf(gguf) => Some(&gguf.tensors),
-            Files::Folder { weights, .. } => weights.as_ref().map(|w| &w.tensors),
+        let (map, packed) = match &self.files {
+            Files::Gguf(gguf) => (Some(&gguf.tensors), None),
+            Files::Folder { weights, .. } => {
+                (weights.as_ref().map(|w| &w.tensors), weights.as_ref().map(|w| &w.packed))
+            }
         };
-        map.into_iter().flat_map(|m| m.values())
+        map.into_iter().chain(packed).flat_map(|m| m.values())
     }
 
     /// What the model is.
@@ -122,7 +124,7 @@ impl Checkpoint {
             Files::Folder { config, .. } => {
                 let file = if self.path.is_dir() { self.path.join("config.json") } else { self.path.clone() };
                 let class = architecture(&file, config).unwrap_or_default();
-                Hparams::from_config(&file, &class, config)
+                Hparams::from_config(&file, &class, &text_settings(config, self.arch))
             }
         }
     }
@@ -136,15 +138,14 @@ impl Checkpoint {
     /// unread later unless it is known to be harmless.
     pub(crate) fn named_tensors(&self, spec: &Spec) -> Tensors {
         let (map, unreadable) = match &self.files {
-            Files::Gguf(gguf) => (gguf.tensors.clone(), gguf.unreadable.clone()),
+            Files::Gguf(gguf) => {
+                let ours = |name: &str| Some(arch::own_name(name, self.arch.gguf_names));
+                (renamed(&gguf.tensors, ours), renamed(&gguf.unreadable, ours))
+            }
             Files::Folder { weights: None, .. } => Default::default(),
             Files::Folder { weights: Some(weights), .. } => {
-                let rename =
-                    |hub: &String| weights::gguf_name(hub, self.arch.names).unwrap_or_else(|| hub.clone());
-                (
-                    weights.tensors.iter().map(|(name, tensor)| (rename(name), tensor.clone())).collect(),
-                    weights.unreadable.iter().map(|(name, tensor)| (rename(name), tensor.clone())).collect(),
-                )
+                let ours = |hub: &str| self.own_name(hub);
+                (renamed(&weights.tensors, ours), renamed(&weights.unreadable, ours))
             }
         };
         let file = self.path.display().to_string();
@@ -152,8 +153,73 @@ impl Checkpoint {
             let spec = spec.clone();
             Box::new(move |name: &str, tensor| edit(&spec, name, tensor)) as Box<crate::tensors::Edit>
         });
-        Tensors::new(file, self.arch.gguf, map, unreadable, edit)
+        Tensors::new(file, self.arch.gguf, map, unreadable, edit).with_packed(self.packed())
     }
+
+    /// Bytes of packed numbers, by the names used here.
+    fn packed(&self) -> BTreeMap<String, weights::Tensor> {
+        match &self.files {
+            Files::Folder { weights: Some(weights), .. } => {
+                renamed(&weights.packed, |hub| self.own_name(hub))
+            }
+            _ => BTreeMap::new(),
+        }
+    }
+
+    /// What a tensor of the Hub is called here; nothing for what is no part of the text model.
+    fn own_name(&self, hub: &str) -> Option<String> {
+        let inside = hub.strip_prefix("model.").unwrap_or(hub);
+        if self.arch.aside.iter().any(|start| inside.starts_with(start)) {
+            return None;
+        }
+        Some(weights::gguf_name(hub, self.arch.names).unwrap_or_else(|| hub.to_string()))
+    }
+}
+
+fn renamed<T: Clone>(
+    map: &BTreeMap<String, T>,
+    ours: impl Fn(&str) -> Option<String>,
+) -> BTreeMap<String, T> {
+    map.iter().filter_map(|(name, tensor)| Some((ours(name)?, tensor.clone()))).collect()
+}
+
+/// Settings of the parts of a model that are not its text model, beside `text_config`.
+const OTHER_SENSES: &[&str] = &[
+    "audio_config",
+    "audio_soft_tokens_per_image",
+    "audio_token_id",
+    "boa_token_id",
+    "boa_token_index",
+    "boi_token_id",
+    "boi_token_index",
+    "eoa_token_id",
+    "eoa_token_index",
+    "eoi_token_id",
+    "eoi_token_index",
+    "image_token_id",
+    "image_token_index",
+    "mm_tokens_per_image",
+    "multimodal_projector_bias",
+    "projector_hidden_act",
+    "spatial_merge_size",
+    "video_token_id",
+    "vision_config",
+    "vision_feature_layer",
+    "vision_soft_tokens_per_image",
+];
+
+/// The settings of the text model, with what the class itself knows. In a model that takes images too they lie inside,
+/// and what stands beside them counts where they are silent.
+fn text_settings(config: &Value, arch: &Arch) -> Value {
+    let mut fields = config.as_object().cloned().unwrap_or_default();
+    if let Some(Value::Object(text)) = fields.remove("text_config") {
+        fields.retain(|key, _| !OTHER_SENSES.contains(&key.as_str()));
+        fields.extend(text);
+    }
+    for &(key, value) in arch.defaults {
+        fields.entry(key).or_insert(value.into());
+    }
+    Value::Object(fields)
 }
 
 /// A folder without config.json that holds one GGUF stands for that file.
@@ -215,6 +281,10 @@ fn refuse_quantized(file: &Path, arch: &str, config: &Value) -> Result<()> {
         return Ok(());
     };
     let method = quantization.get("quant_method").or_else(|| quantization.get("quant_algo"));
+    // Blocks with exponents beside them: the loader puts them together.
+    if method.and_then(Value::as_str) == Some("mxfp4") {
+        return Ok(());
+    }
     Err(Error::Hparam {
         file: file.display().to_string(),
         arch: arch.to_string(),
@@ -227,15 +297,18 @@ fn refuse_quantized(file: &Path, arch: &str, config: &Value) -> Result<()> {
 /// GGUF metadata under the architecture's prefix, as plain values.
 fn gguf_hparams(gguf: &Gguf, arch: &Arch) -> Hparams {
     let prefix = format!("{}.", arch.gguf);
-    let own =
-        |(key, value): (&str, &weights::Value)| Some((key.strip_prefix(&prefix)?.to_string(), plain(value)));
+    let own = |(key, value): (&str, &weights::Value)| {
+        // Apertus's activation stands beside the architecture's own keys.
+        let inside = key.strip_prefix(&prefix).or(Some(key).filter(|k| k.starts_with("xielu.")))?;
+        Some((inside.to_string(), plain(value)))
+    };
     let mut fields: BTreeMap<String, Value> = gguf.metadata.iter().filter_map(own).collect();
     // Older files leave the vocabulary's size to the embedding's shape.
     if let Some(table) = gguf.tensors.get("token_embd.weight").filter(|_| !fields.contains_key("vocab_size"))
     {
         fields.insert("vocab_size".into(), table.shape[0].into());
     }
-    Hparams::from_gguf(&gguf.path, arch.gguf, fields)
+    Hparams::from_gguf(&gguf.path, arch.gguf, fields).beside(gguf.tensors.keys().cloned())
 }
 
 fn plain(value: &weights::Value) -> Value {

@@ -170,7 +170,7 @@ impl CpuBackend {
 }
 
 impl Rows {
-    fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.data.len() / self.width
     }
 
@@ -296,6 +296,10 @@ impl Backend for CpuBackend {
             Some(norm) => self.multiply(&self.normed(x, norm)?, to),
             None => self.multiply(x, to),
         })
+    }
+
+    fn by_head(&self, x: &Rows, heads: &[Linear]) -> Result<Rows> {
+        Ok(self.heads(x, heads))
     }
 
     fn normed(&self, x: &Rows, norm: &NormWeights) -> Result<Rows> {
@@ -440,7 +444,7 @@ fn kernel_act(act: Act) -> Option<KernelAct> {
         Act::GeluTanh => Some(KernelAct::GeluTanh),
         Act::Gelu => Some(KernelAct::Gelu),
         Act::Relu => Some(KernelAct::Relu),
-        Act::Relu2 | Act::SwigluOai { .. } => None,
+        Act::Relu2 | Act::SwigluOai { .. } | Act::Xielu { .. } => None,
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) struct LayerWeights<B: Backend> {
 
 pub(crate) enum FfnWeights<B: Backend> {
     None,
-    Glu { gate: B::Linear, up: B::Linear, down: B::Linear },
+    Glu { gate: B::Linear, up: B::Linear, down: B::Linear, between: Option<B::Norm> },
     Mlp { up: B::Linear, down: B::Linear },
     Moe(Box<MoeWeights<B>>),
 }
@@ -113,6 +113,7 @@ fn mix<'w, B: Backend>(
             a.run(w, from, &mut memories[layer][at.1])
         }
         (Mixer::Mamba2(m), MixerWeights::Mamba2(w)) => m.run(w, from, &mut memories[at.0][at.1]),
+        (Mixer::Mla(m), MixerWeights::Mla(w)) => m.run(w, from, &mut memories[at.0][at.1]),
         _ => Err(attn::lost()),
     }
 }
@@ -126,8 +127,10 @@ fn feed<'w, B: Backend>(
     x: &B::Rows,
 ) -> Result<Option<Branch<'w, B>>> {
     Ok(Some(match (&layer.ffn, &weights.ffn) {
-        (Ffn::Glu { act, .. }, FfnWeights::Glu { gate, up, down }) => {
-            Branch { rows: backend.glu(x, norm, gate, up, *act)?, out: Some(down) }
+        (Ffn::Glu { act, .. }, FfnWeights::Glu { gate, up, down, between }) => {
+            let rows = backend.glu(x, norm, gate, up, *act)?;
+            let normed = between.as_ref().map(|n| backend.normed(&rows, n)).transpose()?;
+            Branch { rows: normed.unwrap_or(rows), out: Some(down) }
         }
         (Ffn::Mlp { act, .. }, FfnWeights::Mlp { up, down }) => {
             Branch { rows: backend.mlp(x, norm, up, *act)?, out: Some(down) }

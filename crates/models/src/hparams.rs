@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::hparam_keys::{IGNORED, KEYS, NEUTRAL};
+use crate::hparam_keys::{IGNORED, KEYS, NEUTRAL, NEUTRAL_WORDS};
 use crate::{Error, Result};
 
 /// No model has more layers; a file that says so is broken.
@@ -26,6 +26,8 @@ pub struct Hparams {
     gguf: bool,
     fields: BTreeMap<String, Value>,
     read: RefCell<BTreeSet<String>>,
+    /// Names of the file's tensors, where they say what the metadata does not.
+    tensors: BTreeSet<String>,
 }
 
 impl Hparams {
@@ -33,6 +35,10 @@ impl Hparams {
     pub fn from_config(file: &Path, arch: &str, config: &Value) -> Hparams {
         let mut fields = BTreeMap::new();
         flatten("", config, &mut fields);
+        // Where ropes differ by kind of layer, that of the layers that see everything is the rope.
+        let full = "rope_parameters.full_attention.";
+        let hoisted = |k: String| k.strip_prefix(full).map(|k| format!("rope_parameters.{k}")).unwrap_or(k);
+        let fields = fields.into_iter().map(|(k, v)| (hoisted(k), v)).collect();
         Hparams::new(file, arch, false, fields)
     }
 
@@ -43,12 +49,22 @@ impl Hparams {
 
     fn new(file: &Path, arch: &str, gguf: bool, fields: BTreeMap<String, Value>) -> Hparams {
         let (file, arch) = (file.display().to_string(), arch.to_string());
-        Hparams { file, arch, gguf, fields, read: RefCell::default() }
+        Hparams { file, arch, gguf, fields, read: RefCell::default(), tensors: BTreeSet::new() }
     }
 
     /// Whether the file is a GGUF, whose conventions differ from the Hub's.
     pub fn is_gguf(&self) -> bool {
         self.gguf
+    }
+
+    /// With the names of a GGUF's tensors.
+    pub fn beside(self, tensors: impl Iterator<Item = String>) -> Hparams {
+        Hparams { tensors: tensors.collect(), ..self }
+    }
+
+    /// Whether a GGUF has this tensor: some features have no key of their own there.
+    pub fn has_tensor(&self, name: &str) -> bool {
+        self.tensors.contains(name)
     }
 
     /// The spellings of `key` in this file, best first.
@@ -71,6 +87,11 @@ impl Hparams {
             }
         }
         found
+    }
+
+    /// Whether the file says anything at `key`.
+    pub fn has(&self, key: &str) -> bool {
+        self.value(key).is_some()
     }
 
     /// How the file spells `key`, for error messages.
@@ -130,6 +151,28 @@ impl Hparams {
     /// A whole number that may be zero, if present.
     pub fn opt_count(&self, key: &str) -> Result<Option<usize>> {
         self.parsed(key, "a whole number", whole)
+    }
+
+    /// A width, where a list may give the same one for each layer.
+    pub fn same_dim(&self, key: &str) -> Result<usize> {
+        let one = |v: &Value| match v {
+            Value::Array(list) => {
+                let first = whole(list.first()?)?;
+                list.iter().all(|v| whole(v) == Some(first)).then_some(first)
+            }
+            one => whole(one),
+        };
+        let expected = "a whole number of at least 1, the same for all layers";
+        let found = self.parsed(key, expected, |v| one(v).filter(|&n| n > 0 && n <= MAX_DIM))?;
+        found.ok_or_else(|| self.missing(key, expected))
+    }
+
+    /// An error unless the file has `value` at `key`, or nothing.
+    pub fn must_be(&self, key: &str, value: bool) -> Result<()> {
+        match self.opt_bool(key)? {
+            Some(other) if other != value => Err(self.bad(key, other, value)),
+            _ => Ok(()),
+        }
     }
 
     /// A finite number, if present.
@@ -202,6 +245,23 @@ impl Hparams {
         self.parsed(key, "true or false", Value::as_bool)
     }
 
+    /// A truth value for each of `n` layers, if present: as a list, as a period whose last layer is false (0 is none true), or as
+    /// letters that repeat (`LLLG`, of which `L` is true).
+    pub fn opt_pattern(&self, key: &str, n: usize) -> Result<Option<Vec<bool>>> {
+        self.parsed(key, "a period, letters L and G, or a truth value for each layer", |v| match v {
+            Value::Array(list) if list.len() == n => list.iter().map(Value::as_bool).collect(),
+            Value::String(word) if !word.is_empty() && word.chars().all(|c| c == 'L' || c == 'G') => {
+                Some(word.chars().cycle().take(n).map(|c| c == 'L').collect())
+            }
+            one => whole(one).map(|p| (1..=n).map(|i| p > 0 && i % p != 0).collect()),
+        })
+    }
+
+    /// A truth value, which may be written as a number, if present.
+    pub fn opt_switch(&self, key: &str) -> Result<Option<bool>> {
+        self.parsed(key, "true or false", |v| v.as_bool().or_else(|| whole(v).map(|n| n > 0)))
+    }
+
     /// A word, if present.
     pub fn opt_str(&self, key: &str) -> Result<Option<String>> {
         self.parsed(key, "a string", |v| v.as_str().map(str::to_string))
@@ -241,11 +301,17 @@ impl Hparams {
         if self.gguf {
             return false;
         }
+        // MPT's attention is a config of its own, with what every config has.
+        let key = key.strip_prefix("attn_config.").unwrap_or(key);
         let under = |name: &&&str| {
             key.strip_prefix(**name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
         let neutral = NEUTRAL.iter().any(|(name, at)| *name == key && value.as_f64() == Some(*at));
-        neutral || IGNORED.iter().any(|name| under(&name))
+        let word = value.to_string();
+        let word = word.trim_matches('"');
+        neutral
+            || NEUTRAL_WORDS.iter().any(|(name, at)| *name == key && word == *at)
+            || IGNORED.iter().any(|name| under(&name))
     }
 }
 

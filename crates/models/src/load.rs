@@ -13,7 +13,7 @@ use crate::backend::Backend;
 use crate::checkpoint::Checkpoint;
 use crate::decoder::Decoder;
 use crate::rope_hparams::put_divisors;
-use crate::spec::Spec;
+use crate::spec::{Act, Ffn, Spec};
 use crate::tensors::Tensors;
 
 impl Checkpoint {
@@ -29,6 +29,7 @@ impl Checkpoint {
     pub fn load_spec<B: Backend>(&self, mut spec: Spec, backend: B) -> Result<Decoder<B>> {
         let tensors = self.named_tensors(&spec);
         take_divisors(&mut spec, &tensors)?;
+        take_activations(&mut spec, &tensors)?;
         let loader = |prefix: String| LayerLoader {
             tensors: &tensors,
             backend: &backend,
@@ -45,6 +46,7 @@ impl Checkpoint {
         let layers = layers.collect::<Result<Vec<_>>>()?;
         let norm = top.norm("output_norm", spec.dim)?;
         let head = top.head(&spec)?;
+        tensors.pass_over_layers(spec.layers.len(), spec.unused_layers);
         tensors.finish()?;
         let memories = vec![];
         Ok(Decoder { backend, embed, positions, embed_norm, layers, norm, head, memories, spec })
@@ -69,4 +71,32 @@ fn take_divisors(spec: &mut Spec, tensors: &Tensors) -> Result<()> {
             format!("{} numbers, since the rope scaling is longrope", rope.dim / 2),
         )),
     }
+}
+
+/// And so do the numbers of an activation that each layer has its own of.
+fn take_activations(spec: &mut Spec, tensors: &Tensors) -> Result<()> {
+    for (i, layer) in spec.layers.iter_mut().enumerate() {
+        let Ffn::Mlp { act: act @ Act::Xielu { .. }, .. } = &mut layer.ffn else { continue };
+        let number = |part: &str| {
+            let name = format!("blk.{i}.xielu_{part}");
+            let list = tensors.opt_list(&name)?;
+            match list.as_deref() {
+                Some([one]) => Ok(Some(*one)),
+                Some(many) => Err(tensors.bad(&name, format!("{} numbers", many.len()), "one number".into())),
+                None => Ok(None),
+            }
+        };
+        let [p, n, beta, eps] = [number("alpha_p")?, number("alpha_n")?, number("beta")?, number("eps")?];
+        match (p, n) {
+            (Some(p), Some(n)) => *act = Act::xielu(p, n, beta.unwrap_or(0.5), eps.unwrap_or(-1e-6)),
+            // A GGUF says it in its metadata.
+            _ if *act != Act::Xielu { p: 0.0, n: 0.0, beta: 0.0, eps: 0.0 } => {}
+            _ => {
+                let name =
+                    format!("blk.{i}.xielu_alpha_p (in safetensors: model.layers.{i}.mlp.act_fn.alpha_p)");
+                return Err(tensors.bad(&name, "nothing".into(), "a number".into()));
+            }
+        }
+    }
+    Ok(())
 }

@@ -5,10 +5,12 @@
 
 pub(crate) mod attn;
 pub(crate) mod mamba2;
+pub(crate) mod mla;
 pub(crate) mod state;
 
-pub use attn::{Attn, NormScope, QkNorm, Temperature};
+pub use attn::{Alibi, Attn, NormScope, QkNorm, Temperature};
 pub use mamba2::Mamba2;
+pub use mla::Mla;
 
 use crate::Result;
 use crate::backend::Backend;
@@ -23,12 +25,15 @@ pub enum Mixer {
     Attn(Attn),
     /// A selective scan with a scalar decay for each head.
     Mamba2(Mamba2),
+    /// Attention whose keys and values come from one short vector a position.
+    Mla(Mla),
 }
 
 /// The weights of a mixer on a backend.
 pub(crate) enum MixerWeights<B: Backend> {
     Attn(Box<attn::Weights<B>>),
     Mamba2(Box<mamba2::Weights<B>>),
+    Mla(Box<mla::Weights<B>>),
 }
 
 /// What a mixer remembers of the sequences that run.
@@ -62,6 +67,7 @@ impl Mixer {
     pub fn cached(&self) -> Option<&Attn> {
         match self {
             Mixer::Attn(attn) => Some(attn).filter(|a| a.shares.is_none()),
+            Mixer::Mla(m) => Some(&m.attn),
             Mixer::Mamba2(_) => None,
         }
     }
@@ -70,6 +76,7 @@ impl Mixer {
     pub fn attn_mut(&mut self) -> Option<&mut Attn> {
         match self {
             Mixer::Attn(attn) => Some(attn),
+            Mixer::Mla(m) => Some(&mut m.attn),
             Mixer::Mamba2(_) => None,
         }
     }
@@ -77,7 +84,7 @@ impl Mixer {
     /// Numbers that it keeps for each sequence; 0 for attention.
     pub fn state(&self) -> usize {
         match self {
-            Mixer::Attn(_) => 0,
+            Mixer::Attn(_) | Mixer::Mla(_) => 0,
             Mixer::Mamba2(m) => m.state(),
         }
     }
@@ -87,6 +94,7 @@ impl Mixer {
         match self {
             Mixer::Attn(a) => a.parameters(dim) as u64,
             Mixer::Mamba2(m) => m.parameters(dim) as u64,
+            Mixer::Mla(m) => m.parameters(dim) as u64,
         }
     }
 
@@ -95,6 +103,7 @@ impl Mixer {
         match self {
             Mixer::Attn(a) => a.out_scale,
             Mixer::Mamba2(m) => m.out_scale,
+            Mixer::Mla(m) => m.attn.out_scale,
         }
     }
 
@@ -102,6 +111,7 @@ impl Mixer {
         Ok(match self {
             Mixer::Attn(a) => MixerWeights::Attn(Box::new(a.load(from)?)),
             Mixer::Mamba2(m) => MixerWeights::Mamba2(Box::new(m.load(from)?)),
+            Mixer::Mla(m) => MixerWeights::Mla(Box::new(m.load(from)?)),
         })
     }
 

@@ -47,7 +47,7 @@ pub struct Routing {
 }
 
 /// Router logits to scores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Score {
     /// Softmax over all experts.
     Softmax,
@@ -55,6 +55,12 @@ pub enum Score {
     SoftmaxOfChosen,
     /// Each its own sigmoid.
     Sigmoid,
+    /// One after the other: each weight is the softmax over those of the rest that are within `2 * jitter` of the
+    /// best (Phi-3.5 MoE; Liu et al. 2024, arXiv:2409.12136).
+    SparseMixer {
+        /// Half the distance, as a part of the larger logit.
+        jitter: f32,
+    },
 }
 
 /// Grouped routing (DeepSeek-V2, arXiv:2405.04434; V3, arXiv:2412.19437).
@@ -105,7 +111,7 @@ impl Routing {
 impl Moe {
     /// Gated experts `dim` wide under plain softmax routing, as many as the file says.
     pub(crate) fn of(h: &Hparams, dim: usize, act: Act) -> Result<Moe> {
-        let (n_experts, top_k) = (h.dim("expert_count")?, h.dim("expert_used_count")?);
+        let (n_experts, top_k) = (h.same_dim("expert_count")?, h.same_dim("expert_used_count")?);
         if top_k > n_experts || n_experts > MAX_EXPERTS {
             return Err(h.bad(
                 "expert_used_count",
@@ -145,9 +151,12 @@ impl Moe {
 
     fn choose_row(&self, logits: &[f32], bias: Option<&[f32]>, choice: &mut Choice) {
         let routing = &self.routing;
+        if let Score::SparseMixer { jitter } = routing.score {
+            return sparse_mixer(logits, jitter, choice);
+        }
         let scores = match routing.score {
             Score::Softmax => softmax(logits),
-            Score::SoftmaxOfChosen => logits.to_vec(),
+            Score::SoftmaxOfChosen | Score::SparseMixer { .. } => logits.to_vec(),
             Score::Sigmoid => logits.iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect(),
         };
         let mut merit = scores.clone();
@@ -188,6 +197,20 @@ impl Groups {
                 group.fill(f32::NEG_INFINITY);
             }
         }
+    }
+}
+
+/// See [`Score::SparseMixer`].
+fn sparse_mixer(logits: &[f32], jitter: f32, choice: &mut Choice) {
+    let mut left = logits.to_vec();
+    for _ in 0..choice.top_k {
+        let Some(&chosen) = best(&left, 1).first() else { return };
+        let most = left[chosen as usize];
+        let near = |s: f32| (most - s) / s.abs().max(most) <= 2.0 * jitter || s == most;
+        let sum: f32 = left.iter().filter(|&&s| near(s)).map(|s| (s - most).exp()).sum();
+        choice.experts.push(chosen);
+        choice.weights.push(1.0 / sum);
+        left[chosen as usize] = f32::NEG_INFINITY;
     }
 }
 
@@ -236,6 +259,9 @@ mod tests {
         near(moe(chosen).choose(&logits, None), [1, 3], [4.0 / 7.0, 3.0 / 7.0]);
         let sigmoid = Routing { score: Score::Sigmoid, ..PLAIN };
         near(moe(sigmoid).choose(&logits, None), [1, 3], [0.8, 0.75]);
+        // 3 is within 30 % of 4 by its logarithm, 2 is not; of the rest, 2 is within it of 3 just not.
+        let mixer = Routing { score: Score::SparseMixer { jitter: 0.15 }, ..PLAIN };
+        near(moe(mixer).choose(&logits, None), [1, 3], [4.0 / 7.0, 1.0]);
         // The bias moves the choice to expert 0, whose weight stays its own.
         near(moe(PLAIN).choose(&logits, Some(&[1.0, 0.0, 0.0, 0.0])), [0, 1], [0.1, 0.4]);
         // Of two groups, 0.1 + 0.4 against 0.2 + 0.3: equal sums take the first, best ones too.

@@ -197,7 +197,7 @@ fn llama3(frequency: f32, factor: f32, low: f32, high: f32, original: f32) -> f3
     let wavelength = 2.0 * std::f32::consts::PI / frequency;
     if wavelength > original / low {
         frequency / factor
-    } else if wavelength < original / high {
+    } else if wavelength < original / high || high == low {
         frequency
     } else {
         let smooth = (original / wavelength - low) / (high - low);

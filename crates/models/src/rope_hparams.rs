@@ -9,8 +9,13 @@ use crate::{Error, Result};
 
 /// The rope of a model whose heads are `head_dim` wide.
 pub(crate) fn rope(h: &Hparams, head_dim: usize) -> Result<Rope> {
+    partial_rope(h, head_dim, 1.0)
+}
+
+/// As [`rope`], where a file that does not say it means that only this part of a head is rotated.
+pub(crate) fn partial_rope(h: &Hparams, head_dim: usize, part: f32) -> Result<Rope> {
     let theta = h.opt_positive("rope.freq_base")?.unwrap_or(10_000.0);
-    let partial = h.opt_positive("rope.partial")?.unwrap_or(1.0);
+    let partial = h.opt_positive("rope.partial")?.unwrap_or(part);
     let dim = h.opt_usize("rope.dimension_count")?.unwrap_or((head_dim as f32 * partial) as usize);
     if dim > head_dim || dim % 2 == 1 || dim == 0 {
         return Err(h.bad(
@@ -42,7 +47,7 @@ fn scaling(h: &Hparams, dim: usize) -> Result<Scaling> {
 
 /// Without a scaling, a length of the first training says nothing.
 fn none(h: &Hparams) -> Result<Scaling> {
-    original(h)?;
+    h.opt_usize("rope.scaling.original_context_length")?;
     Ok(Scaling::None)
 }
 
@@ -66,8 +71,8 @@ fn dynamic(h: &Hparams) -> Result<Scaling> {
 fn llama3(h: &Hparams) -> Result<Scaling> {
     let low = h.positive("rope.scaling.low_freq_factor")?;
     let high = h.positive("rope.scaling.high_freq_factor")?;
-    if high <= low {
-        return Err(h.bad("rope.scaling.high_freq_factor", high, format!("more than the low one, {low}")));
+    if high < low {
+        return Err(h.bad("rope.scaling.high_freq_factor", high, format!("at least the low one, {low}")));
     }
     Ok(Scaling::Llama3 { factor: factor(h)?, low, high, original: original(h)? })
 }
@@ -101,10 +106,22 @@ fn longrope(h: &Hparams, dim: usize) -> Result<Scaling> {
     let (original, context) = (original(h)?, h.usize("context_length")?);
     let ratio = h.opt_positive("rope.scaling.factor")?.unwrap_or(context as f32 / original as f32);
     let own = if ratio <= 1.0 { 1.0 } else { (1.0 + ratio.ln() / (original as f32).ln()).sqrt() };
-    let attention_factor = h.opt_positive("rope.scaling.attn_factor")?.unwrap_or(own);
+    let attention_factor = h.opt_positive("rope.scaling.attn_factor")?.or(one_mscale(h)?).unwrap_or(own);
     let short = divisors(h, "rope.scaling.short_factor", dim)?;
     let long = divisors(h, "rope.scaling.long_factor", dim)?;
     Ok(Scaling::LongRope { short, long, original, attention_factor })
+}
+
+/// Phi-3.5 MoE has a factor on cosines and sines for short contexts and one for long ones; in every published model
+/// they are the same.
+fn one_mscale(h: &Hparams) -> Result<Option<f32>> {
+    let short = h.opt_positive("rope.scaling.short_mscale")?;
+    match h.opt_positive("rope.scaling.long_mscale")? {
+        long if long == short => Ok(short),
+        long => {
+            Err(h.bad("rope.scaling.long_mscale", format!("{long:?}"), format!("the short one, {short:?}")))
+        }
+    }
 }
 
 fn divisors(h: &Hparams, key: &str, dim: usize) -> Result<Vec<f32>> {

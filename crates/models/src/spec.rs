@@ -38,6 +38,8 @@ pub struct Spec {
     pub embed_norm: bool,
     /// The layers, first to last.
     pub layers: Vec<Layer>,
+    /// Layers that the file may have after those and that do not enter the logits (for guessing ahead).
+    pub unused_layers: usize,
 }
 
 /// A table of learned position embeddings (`position_embd`).
@@ -150,6 +152,18 @@ pub enum Act {
         /// The bound.
         limit: f32,
     },
+    /// Apertus: `p x^2 + beta x` above 0, `n (e^min(x, eps) - 1 - x) + beta x` below (arXiv:2411.13010). Files of the
+    /// Hub hold the numbers of each layer as tensors, which the loader puts in.
+    Xielu {
+        /// Of what is above 0.
+        p: f32,
+        /// Of what is below.
+        n: f32,
+        /// Slope at 0.
+        beta: f32,
+        /// What a number below 0 is held under in the power.
+        eps: f32,
+    },
 }
 
 impl Ffn {
@@ -166,6 +180,12 @@ impl Ffn {
 }
 
 impl Act {
+    /// xIELU of the numbers that files hold.
+    pub(crate) fn xielu(alpha_p: f32, alpha_n: f32, beta: f32, eps: f32) -> Act {
+        let softplus = |x: f32| if x > 20.0 { x } else { x.exp().ln_1p() };
+        Act::Xielu { p: softplus(alpha_p), n: beta + softplus(alpha_n), beta, eps }
+    }
+
     /// `act(gate) * up` of one pair, for activations that no kernel has.
     pub(crate) fn glu(self, gate: f32, up: f32) -> f32 {
         let sigmoid = |x: f32| 1.0 / (1.0 + (-x).exp());
@@ -177,6 +197,8 @@ impl Act {
                 let (gate, up) = (gate.min(limit), up.clamp(-limit, limit));
                 gate * sigmoid(1.702 * gate) * (up + 1.0)
             }
+            Act::Xielu { p, beta, .. } if gate > 0.0 => (p * gate * gate + beta * gate) * up,
+            Act::Xielu { n, beta, eps, .. } => ((gate.min(eps).exp_m1() - gate) * n + beta * gate) * up,
             Act::GeluTanh => {
                 0.5 * gate * (1.0 + (0.797_884_6 * (gate + 0.044715 * gate.powi(3))).tanh()) * up
             }

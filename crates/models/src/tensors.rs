@@ -4,12 +4,12 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use weights::{Tensor, Unreadable};
+use weights::{DType, Tensor, Unreadable};
 
 use crate::{Error, Result};
 
 /// Tensors that files carry along and no forward pass reads.
-const IGNORED: &[&str] = &["rotary_emb.inv_freq", "masked_bias", "attn.bias"];
+const IGNORED: &[&str] = &["rotary_emb.inv_freq", "masked_bias", "attn.bias", "attention.bias"];
 
 /// A model's tensors by GGUF name.
 pub(crate) struct Tensors {
@@ -19,6 +19,8 @@ pub(crate) struct Tensors {
     map: BTreeMap<String, Tensor>,
     /// Those that the file has in a type that is not known.
     unreadable: BTreeMap<String, Unreadable>,
+    /// Of those, the bytes of what is packed in ways that may be known.
+    packed: BTreeMap<String, Tensor>,
     taken: RefCell<BTreeSet<String>>,
     /// What turns a tensor as the file has it into what GGUF has under the name.
     edit: Option<Box<Edit>>,
@@ -35,7 +37,13 @@ impl Tensors {
         unreadable: BTreeMap<String, Unreadable>,
         edit: Option<Box<Edit>>,
     ) -> Tensors {
-        Tensors { file, arch: arch.to_string(), map, unreadable, taken: RefCell::default(), edit }
+        let (packed, taken) = (BTreeMap::new(), RefCell::default());
+        Tensors { file, arch: arch.to_string(), map, unreadable, packed, taken, edit }
+    }
+
+    /// With bytes of packed numbers.
+    pub fn with_packed(self, packed: BTreeMap<String, Tensor>) -> Tensors {
+        Tensors { packed, ..self }
     }
 
     pub fn file(&self) -> &str {
@@ -43,7 +51,35 @@ impl Tensors {
     }
 
     pub fn has(&self, name: &str) -> bool {
-        self.map.contains_key(name)
+        self.map.contains_key(name) || self.pair(name).is_some()
+    }
+
+    /// Blocks and exponents of `name` in MXFP4, where it lies as two tensors.
+    fn pair(&self, name: &str) -> Option<(&Tensor, &Tensor)> {
+        let stem = name.strip_suffix(".weight")?;
+        Some((self.packed.get(&format!("{stem}.blocks"))?, self.packed.get(&format!("{stem}.scales"))?))
+    }
+
+    /// One tensor out of such a pair.
+    fn joined(&self, name: &str) -> Result<Option<Tensor>> {
+        let Some((blocks, scales)) = self.pair(name) else { return Ok(None) };
+        let stem = name.trim_end_matches(".weight");
+        self.taken.borrow_mut().extend([format!("{stem}.blocks"), format!("{stem}.scales")]);
+        let wrong = || {
+            let found = format!("blocks of shape {:?} and exponents {:?}", blocks.shape, scales.shape);
+            self.bad(&blocks.name, found, "16 bytes for each exponent".into())
+        };
+        let (Some((16, counts)), true) =
+            (blocks.shape.split_last(), scales.elements() * 16 == blocks.elements())
+        else {
+            return Err(wrong());
+        };
+        let mut shape = counts.to_vec();
+        let columns = shape.last_mut().ok_or_else(wrong)?;
+        *columns = columns.checked_mul(32).ok_or_else(wrong)?;
+        let pairs = blocks.bytes().chunks_exact(16).filter_map(|p| <&[u8; 16]>::try_from(p).ok());
+        let block = pairs.zip(scales.bytes()).flat_map(|(p, &e)| mxfp4_of_neighbours(e, p));
+        blocks.remade(DType::MXFP4, shape, block.collect()).map(Some).ok_or_else(wrong)
     }
 
     pub fn has_shape(&self, name: &str, shape: &[usize]) -> bool {
@@ -56,11 +92,14 @@ impl Tensors {
             let expected = "a type that can be computed with; take another quantization of the model";
             return Err(self.bad(name, format!("numbers stored as {}", unreadable.kind), expected.into()));
         }
-        let Some(tensor) = self.map.get(name) else { return Ok(None) };
+        let Some(tensor) = self.map.get(name).cloned().map_or_else(|| self.joined(name), |t| Ok(Some(t)))?
+        else {
+            return Ok(None);
+        };
         self.taken.borrow_mut().insert(name.to_string());
         match &self.edit {
-            Some(edit) => edit(name, tensor.clone()).map(Some),
-            None => Ok(Some(tensor.clone())),
+            Some(edit) => edit(name, tensor).map(Some),
+            None => Ok(Some(tensor)),
         }
     }
 
@@ -96,10 +135,9 @@ impl Tensors {
         self.opt(name, &[len])?.map(|t| widen(&t)).transpose()
     }
 
-    /// A vector of any length widened to f32, if there is one.
+    /// The numbers of a tensor of any shape, if there is one.
     pub fn opt_list(&self, name: &str) -> Result<Option<Vec<f32>>> {
-        let len = self.map.get(name).map(Tensor::elements);
-        len.map_or(Ok(None), |len| self.opt_vector(name, len))
+        self.fetch(name)?.map(|t| widen(&t)).transpose()
     }
 
     /// A vector widened to f32.
@@ -112,12 +150,23 @@ impl Tensors {
         self.taken.borrow_mut().insert(name.to_string());
     }
 
+    /// Says that the `count` layers from number `first` on may stand in the file without being used.
+    pub fn pass_over_layers(&self, first: usize, count: usize) {
+        let number = |name: &str| {
+            let rest = name.strip_prefix("blk.").or_else(|| name.strip_prefix("model.layers."))?;
+            rest.split_once('.')?.0.parse::<usize>().ok()
+        };
+        let unused = |name: &&String| number(name).is_some_and(|n| n >= first && n - first < count);
+        self.taken.borrow_mut().extend(self.map.keys().chain(self.unreadable.keys()).filter(unused).cloned());
+    }
+
     /// An error if the file has tensors that nobody took.
     pub fn finish(&self) -> Result<()> {
         let taken = self.taken.borrow();
         let left = self.map.iter().filter(|(name, _)| !taken.contains(*name));
         let left = left.filter(|(name, _)| !IGNORED.iter().any(|end| name.ends_with(end)));
         let mut names: Vec<&str> = left.map(|(_, tensor)| tensor.name.as_str()).collect();
+        names.extend(self.unreadable.keys().filter(|name| !taken.contains(*name)).map(String::as_str));
         if names.is_empty() {
             return Ok(());
         }
@@ -148,4 +197,13 @@ pub(crate) fn widen(tensor: &Tensor) -> Result<Vec<f32>> {
     let mut values = vec![0.0; tensor.elements()];
     tensor.dtype.unpack_row(tensor.bytes(), &mut values);
     Ok(values)
+}
+
+/// A block of ggml's MXFP4 out of an exponent and 16 bytes that hold neighbours, the first in the lower half: so gpt-oss's
+/// files have it.
+fn mxfp4_of_neighbours(exponent: u8, pairs: &[u8; 16]) -> [u8; 17] {
+    let number = |i: usize| (pairs[i / 2] >> (4 * (i % 2))) & 15;
+    let mut block = [exponent; 17];
+    block[1..].iter_mut().enumerate().for_each(|(j, byte)| *byte = number(j) | (number(j + 16) << 4));
+    block
 }

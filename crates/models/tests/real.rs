@@ -153,7 +153,7 @@ fn rounding(checkpoint: &Checkpoint, golden: &Value) -> (f64, f64) {
 fn every_real_config_is_read_or_refused_by_name() {
     let Some(root) = material("configs") else { return };
     let (mut read, mut refused) = (0, 0);
-    for entry in std::fs::read_dir(root).unwrap() {
+    for entry in std::fs::read_dir(&root).unwrap() {
         let path = entry.unwrap().path();
         let config = json(&path);
         let named =
@@ -171,6 +171,9 @@ fn every_real_config_is_read_or_refused_by_name() {
             }
         }
     }
+    let starcoder = root.join("LLM-TPU__WizardCoder__compile__files__WizardCoder-15B-V1.0__config.json");
+    let billions = Checkpoint::open_config(&starcoder).unwrap().spec().unwrap().parameters() as f64 / 1e9;
+    assert!((billions - 15.5).abs() < 0.31, "WizardCoder 15B has {billions} billion parameters");
     eprintln!("{read} configs read, {refused} refused by name");
     assert!(read >= 20, "only {read} configs were read");
 }

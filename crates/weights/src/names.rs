@@ -5,7 +5,8 @@
 
 /// Hugging Face module -> GGUF name. Inside a layer both are relative to the layer: `layers.3.X` -> `blk.3.Y`.
 /// `.weight` and `.bias` are kept; parameters that end in neither are rows with their whole name. The number of an
-/// expert goes to the end: with the row `("mlp.experts.up_proj", "ffn_up")`, `mlp.experts.7.up_proj` is `ffn_up.7`.
+/// expert goes to the end: with the row `("mlp.experts.up_proj", "ffn_up")`, `mlp.experts.7.up_proj` is `ffn_up.7`. So does
+/// that of a head with a norm of its own: with `("q_layernorm.norms", "attn_q_norm")`, `q_layernorm.norms.2` is `attn_q_norm.2`.
 pub const NAMES: &[(&str, &str)] = &[
     // Around the layers.
     ("embed_tokens", "token_embd"),
@@ -22,6 +23,13 @@ pub const NAMES: &[(&str, &str)] = &[
     ("self_attn.o_proj", "attn_output"),
     ("self_attn.q_norm", "attn_q_norm"),
     ("self_attn.k_norm", "attn_k_norm"),
+    // Latent attention.
+    ("self_attn.q_a_proj", "attn_q_a"),
+    ("self_attn.q_a_layernorm", "attn_q_a_norm"),
+    ("self_attn.q_b_proj", "attn_q_b"),
+    ("self_attn.kv_a_proj_with_mqa", "attn_kv_a_mqa"),
+    ("self_attn.kv_a_layernorm", "attn_kv_a_norm"),
+    ("self_attn.kv_b_proj", "attn_kv_b"),
     // Feed-forward.
     ("mlp.gate_proj", "ffn_gate"),
     ("mlp.up_proj", "ffn_up"),
@@ -58,8 +66,16 @@ pub const FOUR_NORMS: &[(&str, &str)] = &[
 ];
 
 /// What checkpoints put before the names of the table, longest first.
-const PREFIXES: &[&str] =
-    &["language_model.model.", "model.language_model.", "language_model.", "transformer.", "model."];
+const PREFIXES: &[&str] = &[
+    "language_model.model.",
+    "model.language_model.",
+    "language_model.",
+    "model.decoder.",
+    "transformer.",
+    "gpt_neox.",
+    "decoder.",
+    "model.",
+];
 
 /// What precedes a layer's number.
 const LAYER_LISTS: &[&str] = &["layers.", "h.", "blocks."];
@@ -69,7 +85,7 @@ const MAX_LAYER: u32 = 65_535;
 
 /// The GGUF name of a Hugging Face parameter; `None` when no row names it.
 ///
-/// `overrides` are rows that come before those of [`NAMES`].
+/// `overrides` are rows that come before those of [`NAMES`]. One that begins with `layers.N.` holds only inside layers.
 /// ```
 /// # use weights::names::*;
 /// assert_eq!(gguf_name("model.layers.3.self_attn.q_proj.weight", &[]).unwrap(), "blk.3.attn_q.weight");
@@ -77,16 +93,19 @@ const MAX_LAYER: u32 = 65_535;
 pub fn gguf_name(hf: &str, overrides: &[(&str, &str)]) -> Option<String> {
     let name = PREFIXES.iter().find_map(|p| hf.strip_prefix(p)).unwrap_or(hf);
     match LAYER_LISTS.iter().find_map(|list| name.strip_prefix(list)) {
-        None => translate(name, overrides),
+        None => translate(name, overrides, ""),
         Some(rest) => {
             let (layer, inside) = rest.split_once('.')?;
-            Some(format!("blk.{}.{}", layer_number(layer)?, translate(inside, overrides)?))
+            Some(format!("blk.{}.{}", layer_number(layer)?, translate(inside, overrides, "layers.N.")?))
         }
     }
 }
 
-fn translate(name: &str, overrides: &[(&str, &str)]) -> Option<String> {
-    let find = |name: &str| overrides.iter().chain(NAMES).find(|row| row.0 == name).map(|row| row.1);
+fn translate(name: &str, overrides: &[(&str, &str)], place: &str) -> Option<String> {
+    let is = |row: &str, name: &str| {
+        row == name || row.strip_prefix("layers.N.").is_some_and(|r| r == name && !place.is_empty())
+    };
+    let find = |name: &str| overrides.iter().chain(NAMES).find(|row| is(row.0, name)).map(|row| row.1);
     if let Some(whole) = find(name) {
         return Some(whole.to_string());
     }
@@ -97,6 +116,9 @@ fn translate(name: &str, overrides: &[(&str, &str)]) -> Option<String> {
     };
     if let Some(row) = find(module) {
         return Some(format!("{row}{suffix}"));
+    }
+    if let Some((before, head)) = module.split_once(".norms.") {
+        return Some(format!("{}.{}{suffix}", find(&format!("{before}.norms"))?, layer_number(head)?));
     }
     let (before, rest) = module.split_once(".experts.")?;
     let (expert, part) = rest.split_once('.')?;
@@ -142,6 +164,17 @@ mod tests {
         assert_eq!(name("post_attention_layernorm").as_deref(), Some("blk.2.post_attention_norm.weight"));
         assert_eq!(name("pre_feedforward_layernorm").as_deref(), Some("blk.2.ffn_norm.weight"));
         assert_eq!(name("post_feedforward_layernorm").as_deref(), Some("blk.2.post_ffw_norm.weight"));
+    }
+
+    #[test]
+    fn a_row_may_hold_only_inside_layers() {
+        let rows = &[("layers.N.final_layer_norm", "ffn_norm"), ("final_layer_norm", "output_norm")];
+        let name = |n: &str| gguf_name(n, rows);
+        assert_eq!(name("model.decoder.final_layer_norm.bias").as_deref(), Some("output_norm.bias"));
+        assert_eq!(name("decoder.layers.3.final_layer_norm.bias").as_deref(), Some("blk.3.ffn_norm.bias"));
+        let heads = &[("self_attn.q_layernorm.norms", "attn_q_norm")];
+        let head = gguf_name("model.layers.1.self_attn.q_layernorm.norms.4.weight", heads);
+        assert_eq!(head.as_deref(), Some("blk.1.attn_q_norm.4.weight"));
     }
 
     #[test]

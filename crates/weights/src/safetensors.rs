@@ -8,7 +8,7 @@ mod header;
 mod index;
 
 use crate::mmap::Map;
-use crate::{Error, Result, Tensor, Unreadable, gguf};
+use crate::{DType, Error, Result, Tensor, Unreadable, gguf};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +25,8 @@ pub struct Safetensors {
     pub tensors: BTreeMap<String, Tensor>,
     /// Tensors of types that are defined but not read here (F8_E4M3, U8 ...). See [`Safetensors::tensor`].
     pub unreadable: BTreeMap<String, Unreadable>,
+    /// Of those, the ones of type U8: bytes that stand for numbers packed in some way, given here as I8.
+    pub packed: BTreeMap<String, Tensor>,
     /// `__metadata__` of the first file: free text.
     pub metadata: BTreeMap<String, String>,
     /// Every file opened.
@@ -77,8 +79,14 @@ impl Safetensors {
                     opened.tensors.insert(name, tensor);
                 }
                 Err(kind) => {
-                    let unreadable = Unreadable { kind: kind.to_string(), shape: entry.shape };
-                    opened.unreadable.insert(entry.name, unreadable);
+                    let unreadable = Unreadable { kind: kind.to_string(), shape: entry.shape.clone() };
+                    opened.unreadable.insert(entry.name.clone(), unreadable);
+                    if kind == "U8" {
+                        let name = entry.name;
+                        let map = Arc::clone(&map);
+                        let bytes = Tensor::new(name.clone(), DType::I8, entry.shape, map, entry.range);
+                        opened.packed.insert(name, bytes);
+                    }
                 }
             }
         }
@@ -98,6 +106,7 @@ impl Safetensors {
             path: path.to_path_buf(),
             tensors: BTreeMap::new(),
             unreadable: BTreeMap::new(),
+            packed: BTreeMap::new(),
             metadata: BTreeMap::new(),
             files: Vec::new(),
         }
@@ -115,6 +124,7 @@ impl Safetensors {
         let here = |key: &String| map.get(key).is_none_or(|owner| owner == name);
         self.tensors.extend(shard.tensors.into_iter().filter(|(key, _)| here(key)));
         self.unreadable.extend(shard.unreadable.into_iter().filter(|(key, _)| here(key)));
+        self.packed.extend(shard.packed.into_iter().filter(|(key, _)| here(key)));
         if self.files.is_empty() {
             self.metadata = shard.metadata;
         }

@@ -177,7 +177,8 @@ impl PackedLinear {
         let (layout, stride) = plan(dtype, cols, row_bytes).ok_or(shape.clone())?;
         let count = if layout == Layout::Raw { rows } else { rows.div_ceil(PANEL) };
         let total = stride.checked_mul(count).ok_or(shape)?;
-        let mut packed = PackedLinear { dtype, layout, rows, cols, stride, data: Buffer::present(pool, total) };
+        let mut packed =
+            PackedLinear { dtype, layout, rows, cols, stride, data: Buffer::present(pool, total) };
         packed.fill(pool, bytes, row_bytes);
         Ok(packed)
     }

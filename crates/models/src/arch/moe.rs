@@ -48,6 +48,10 @@ fn qwen2moe(h: &Hparams) -> Result<Spec> {
 /// Qwen 3 with experts.
 fn qwen3moe(h: &Hparams) -> Result<Spec> {
     let mut s = Spec { arch: "qwen3moe", ..llama::qwen3(h)? };
+    h.must_be("use_qk_norm", true)?;
+    if let Some(shared) = h.opt_count("expert_shared_feed_forward_length")?.filter(|&n| n > 0) {
+        return Err(h.bad("expert_shared_feed_forward_length", shared, 0));
+    }
     // Every published model normalises, and a GGUF does not say it.
     let normalise = h.opt_bool("expert_weights_norm")?.unwrap_or(h.is_gguf());
     sparse(h, &mut s, None, normalise)?;

@@ -128,7 +128,7 @@ fn activation(keys: &mut Keys<'_>, spec: &Spec, act: Act) {
         Act::GeluTanh => "gelu_pytorch_tanh",
         Act::Gelu => "gelu",
         Act::Relu => "relu",
-        Act::Relu2 | Act::SwigluOai { .. } => return,
+        Act::Relu2 | Act::SwigluOai { .. } | Act::Xielu { .. } => return,
     };
     if act != usual {
         keys.own("hidden_act", Field::String(name.into()));

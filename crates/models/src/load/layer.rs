@@ -41,6 +41,11 @@ impl<B: Backend> LayerLoader<'_, B> {
         self.backend.linear(&weight, bias)
     }
 
+    /// The numbers of the matrix `name.weight`, to be taken apart.
+    pub fn matrix(&self, name: &str, out: usize, inner: usize) -> Result<weights::Tensor> {
+        self.tensors.get(&self.name(&format!("{name}.weight")), &[out, inner])
+    }
+
     /// Takes `name` apart into matrices of `widths` rows each.
     pub fn split<const N: usize>(
         &self,
@@ -75,15 +80,33 @@ impl<B: Backend> LayerLoader<'_, B> {
 
     /// A norm of `width` weights, over groups of `group` numbers.
     pub fn norm_of_groups(&self, name: &str, width: usize, group: usize) -> Result<B::Norm> {
-        if !self.norm.affine {
-            return self.plain_norm(width);
+        self.norm_of_kind(self.norm, name, width, group)
+    }
+
+    /// A norm of another kind than those of the stream.
+    pub fn norm_of_kind(&self, norm: Norm, name: &str, width: usize, group: usize) -> Result<B::Norm> {
+        if !norm.affine {
+            return self.backend.norm(norm, vec![1.0; width], None, width);
         }
-        let mut weight = self.numbers(&format!("{name}.weight"), &[width])?;
+        let mut weight = self.norm_weight(name, width, group)?;
         if self.norm_less_one {
             weight.iter_mut().for_each(|w| *w += 1.0);
         }
         let bias = self.opt_vector(&format!("{name}.bias"), width)?;
-        self.backend.norm(self.norm, weight, bias, group)
+        self.backend.norm(norm, weight, bias, group)
+    }
+
+    /// The weights of a norm: a row, a row for each group, or a tensor for each group.
+    fn norm_weight(&self, name: &str, width: usize, group: usize) -> Result<Vec<f32>> {
+        let (whole, groups) = (format!("{name}.weight"), width / group);
+        if self.has_shape(&whole, &[groups, group]) {
+            return self.numbers(&whole, &[groups, group]);
+        }
+        if self.has(&format!("{name}.0.weight")) {
+            let each = (0..groups).map(|g| self.vector(&format!("{name}.{g}.weight"), group));
+            return Ok(each.collect::<Result<Vec<_>>>()?.concat());
+        }
+        self.numbers(&whole, &[width])
     }
 
     /// A norm without weights.
@@ -94,6 +117,11 @@ impl<B: Backend> LayerLoader<'_, B> {
     /// A norm of the stream, if there is one.
     pub fn opt_norm(&self, present: bool, name: &str) -> Result<Option<B::Norm>> {
         present.then(|| self.norm(name, self.dim)).transpose()
+    }
+
+    /// A norm over `width` numbers, if the file has it.
+    pub fn opt_norm_of(&self, width: usize, name: &str) -> Result<Option<B::Norm>> {
+        self.has(&format!("{name}.weight")).then(|| self.norm(name, width)).transpose()
     }
 
     /// A vector widened to f32.
@@ -143,11 +171,14 @@ impl<B: Backend> LayerLoader<'_, B> {
     /// All weights of a layer.
     pub fn layer(&self, layer: &Layer) -> Result<LayerWeights<B>> {
         let norms = &layer.norms;
+        // Where Falcon has two, the mixer's is called the second.
+        let second = self.has("attn_norm_2.weight");
+        let (mixer, ffn) = if second { ("attn_norm_2", "attn_norm") } else { ("attn_norm", "ffn_norm") };
         Ok(LayerWeights {
-            before_mixer: self.opt_norm(norms.before_mixer, "attn_norm")?,
+            before_mixer: self.opt_norm(norms.before_mixer, mixer)?,
             mixers: layer.mixers.iter().map(|m| m.load(self)).collect::<Result<_>>()?,
             after_mixer: self.opt_norm(norms.after_mixer, "post_attention_norm")?,
-            before_ffn: self.opt_norm(norms.before_ffn, "ffn_norm")?,
+            before_ffn: self.opt_norm(norms.before_ffn, ffn)?,
             ffn: self.ffn(&layer.ffn)?,
             after_ffn: self.opt_norm(norms.after_ffn, "post_ffw_norm")?,
         })
@@ -161,8 +192,10 @@ impl<B: Backend> LayerLoader<'_, B> {
                 let alone = self.has("ffn_up_shexp.weight") && !self.has("ffn_up.weight");
                 let pattern = if alone { "ffn_{}_shexp" } else { "ffn_{}" };
                 let Expert { gate, up, down } = self.expert(pattern, *inner, true)?;
+                // BitNet normalises what stands between.
+                let between = self.opt_norm_of(*inner, "ffn_sub_norm")?;
                 match gate {
-                    Some(gate) => FfnWeights::Glu { gate, up, down },
+                    Some(gate) => FfnWeights::Glu { gate, up, down, between },
                     None => FfnWeights::Mlp { up, down },
                 }
             }
@@ -190,7 +223,8 @@ impl<B: Backend> LayerLoader<'_, B> {
     }
 
     fn mixture(&self, moe: &Moe) -> Result<MoeWeights<B>> {
-        let bias = moe.routing.bias.then(|| self.vector("exp_probs_b.bias", moe.n_experts)).transpose()?;
+        let bias =
+            moe.routing.bias.then(|| self.numbers("exp_probs_b.bias", &[moe.n_experts])).transpose()?;
         let shared = moe.shared.map(|s| {
             let gate = s.gate.then(|| self.linear("ffn_gate_inp_shexp", 1, self.dim)).transpose()?;
             Ok::<_, Error>(SharedWeights { expert: self.expert("ffn_{}_shexp", s.dim, moe.gated)?, gate })
@@ -228,7 +262,7 @@ impl<B: Backend> LayerLoader<'_, B> {
     }
 
     /// `name`, `[n, out, inner]`, as `n` matrices.
-    fn stack(&self, name: &str, n: usize, out: usize, inner: usize) -> Result<Vec<B::Linear>> {
+    pub fn stack(&self, name: &str, n: usize, out: usize, inner: usize) -> Result<Vec<B::Linear>> {
         let (tensors, biases) = self.stacked(name, n, out, inner)?;
         tensors.iter().zip(biases).map(|(t, b)| self.backend.linear(t, b)).collect()
     }
@@ -253,7 +287,8 @@ impl<B: Backend> LayerLoader<'_, B> {
         Ok((tensors, (0..n).map(|e| bias.as_ref().map(|b| b[e * out..(e + 1) * out].to_vec())).collect()))
     }
 
-    fn misfit(&self, tensor: &weights::Tensor) -> Error {
+    /// An error about a tensor whose numbers cannot be taken apart.
+    pub fn misfit(&self, tensor: &weights::Tensor) -> Error {
         let expected = format!("rows of whole blocks of {}", tensor.dtype.format().name);
         self.tensors.bad(&tensor.name, format!("shape {:?}", tensor.shape), expected)
     }

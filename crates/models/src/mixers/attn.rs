@@ -37,8 +37,8 @@ pub struct Attn {
     pub clip: Option<f32>,
     /// A learned score for each head that takes weight and gives no value (gpt-oss).
     pub sinks: bool,
-    /// Scores lean to near positions by ALiBi of this greatest bias (Press et al. 2021, arXiv:2108.12409).
-    pub alibi: Option<f32>,
+    /// Scores lean to near positions.
+    pub alibi: Option<Alibi>,
     /// Queries grow with their position.
     pub temperature: Option<Temperature>,
     /// What is attended is multiplied by the sigmoid of a projection of its own (`attn_gate`).
@@ -47,6 +47,15 @@ pub struct Attn {
     pub shares: Option<usize>,
     /// Factor on what it says.
     pub out_scale: f32,
+}
+
+/// Attention with linear biases (Press et al. 2021, arXiv:2108.12409).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Alibi {
+    /// The slopes are powers of 2 down to 2 to the minus this.
+    pub max: f32,
+    /// Factor on the slopes (Falcon adds the biases before it scales the scores).
+    pub factor: f32,
 }
 
 /// How queries and keys are normalised.
@@ -93,6 +102,8 @@ pub(crate) struct Weights<B: Backend> {
     k_norm: Option<B::Norm>,
     v_norm: Option<B::Norm>,
     sinks: Option<Vec<f32>>,
+    /// Of what is attended, before `o` (BitNet; the file shows it).
+    sub_norm: Option<B::Norm>,
 }
 
 impl Attn {
@@ -151,9 +162,9 @@ impl Attn {
 
     /// ALiBi's slope of each head: powers of 2^(-max / n) for the nearest power of two `n`, the others between.
     pub(crate) fn slopes(&self) -> Option<Vec<f32>> {
-        let max = self.alibi?;
+        let Alibi { max, factor } = self.alibi?;
         let n = self.n_heads.next_power_of_two();
-        let all: Vec<f32> = (1..=n).map(|i| 2f32.powf(-max * i as f32 / n as f32)).collect();
+        let all: Vec<f32> = (1..=n).map(|i| factor * 2f32.powf(-max * i as f32 / n as f32)).collect();
         if n == self.n_heads {
             return Some(all);
         }
@@ -193,6 +204,7 @@ impl Attn {
             k_norm: if kv.is_some() { norm("attn_k_norm", self.n_kv_heads).transpose()? } else { None },
             v_norm: if self.v_norm { Some(from.plain_norm(self.value_dim)?) } else { None },
             sinks: if self.sinks { Some(from.vector("attn_sinks.weight", self.n_heads)?) } else { None },
+            sub_norm: from.opt_norm_of(self.out_dim(), "attn_sub_norm")?,
             kv,
         })
     }
@@ -233,10 +245,13 @@ impl Attn {
                 }
             })?;
         }
+        if let Some(norm) = &w.sub_norm {
+            out = backend.normed(&out, norm)?;
+        }
         Ok(Branch { rows: out, out: Some(&w.o) })
     }
 
-    /// Clips, normalises and rotates queries or keys, `[rows, width]`.
+    /// Normalises, clips and rotates queries or keys, `[rows, width]`.
     fn prepare<B: Backend>(
         &self,
         x: B::Rows,
@@ -244,11 +259,9 @@ impl Attn {
         norm: Option<&B::Norm>,
         from: &Reading<'_, B>,
     ) -> Result<B::Rows> {
-        let mut x = self.clipped(x, width, from)?;
         let after = self.qk_norm.is_some_and(|n| n.after_rope);
-        if let Some(norm) = norm.filter(|_| !after) {
-            x = from.backend.normed(&x, norm)?;
-        }
+        let normed = norm.filter(|_| !after).map(|n| from.backend.normed(&x, n)).transpose()?;
+        let mut x = self.clipped(normed.unwrap_or(x), width, from)?;
         if let Some(rope) = self.rope {
             from.backend.rotate(&mut x, self.head_dim, rope, from.step)?;
         }
@@ -292,7 +305,9 @@ mod tests {
     /// As in the paper: 1/2 to 1/256 for eight heads; for six, every second of eight, then those between... of four.
     #[test]
     fn slopes_are_those_of_the_paper() {
-        let slopes = |n| Attn { alibi: Some(8.0), ..Attn::new(n, n, 8) }.slopes().unwrap();
+        let slopes = |n: usize| {
+            Attn { alibi: Some(Alibi { max: 8.0, factor: 1.0 }), ..Attn::new(n, n, 8) }.slopes().unwrap()
+        };
         assert_eq!(slopes(8), (1..=8).map(|i| 0.5f32.powi(i)).collect::<Vec<_>>());
         assert_eq!(slopes(6), [0.25, 0.0625, 0.015625, 0.00390625, 0.5, 0.125]);
     }
