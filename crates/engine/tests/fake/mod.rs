@@ -49,6 +49,7 @@ pub fn fake(context: usize) -> Fake {
         positions: None,
         embed_norm: false,
         layers: Vec::new(),
+        unused_layers: 0,
     };
     let shape = CacheShape { blocks: 0, block_size: 1, states: 0 };
     let delay = std::time::Duration::ZERO;
