@@ -1,6 +1,7 @@
 //! `influence`: the command line. One file a verb; the declarations here and there drive parsing, help,
 //! completions and the manual.
 
+mod answer;
 mod bench;
 mod cache;
 mod catalog;
@@ -12,12 +13,15 @@ mod interrupt;
 mod load;
 mod manual;
 mod perplexity;
+mod prompt;
 mod quantize;
 mod quantized;
 mod sampling;
 mod score;
 mod shipped;
 mod show;
+mod structure;
+mod tokenize;
 
 use std::process::ExitCode;
 
@@ -51,6 +55,12 @@ enum Verb {
     Embed(embed::EmbedArgs),
     /// Order documents by how well they answer a query
     Rerank(embed::RerankArgs),
+    /// Print the tokens of a text
+    Tokenize(tokenize::TokenizeArgs),
+    /// Print the text of tokens
+    Detokenize(tokenize::DetokenizeArgs),
+    /// Print what a conversation becomes in a model's chat template
+    Template(tokenize::TemplateVerbArgs),
     /// Write a model as a GGUF file in another number format
     Quantize(quantize::QuantizeArgs),
     /// List the models on this machine
@@ -85,6 +95,9 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Perplexity(args) => perplexity::run(&args),
         Verb::Embed(args) => embed::embed(&args),
         Verb::Rerank(args) => embed::rerank(&args),
+        Verb::Tokenize(args) => done(tokenize::tokenize(&args)),
+        Verb::Detokenize(args) => done(tokenize::detokenize(&args)),
+        Verb::Template(args) => done(tokenize::template(&args)),
         Verb::Quantize(args) => quantize::run(&args),
         Verb::List(args) => done(hub::list::run(args)),
         Verb::Show(args) => done(show::run(&args)),

@@ -3,96 +3,122 @@
 //! Stands between the command line and `engine::SamplingParams`: what a flag does not say is as the
 //! model's generation_config.json has it, and else as this program does.
 
-use clap::Args;
-use engine::{GenerationConfig, SamplingParams};
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
-/// How tokens are chosen. Without a flag: as the model's generation_config.json says, else
-/// temperature 0.8, top-k 40, top-p 0.95, min-p 0.05.
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use engine::{GenerationConfig, PARAMETERS, Parameter, SamplingParams};
+
+/// How tokens are chosen. Without a flag: as the model's generation_config.json says, else as the help
+/// of the flag.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Sampling")]
 pub struct SamplingArgs {
-    /// Randomness: 0 always takes the likeliest token
-    #[arg(long, value_name = "T", value_parser = not_negative, allow_negative_numbers = true)]
-    pub temperature: Option<f32>,
-    /// Choose among the N likeliest tokens; 0 is all
-    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
-    pub top_k: Option<usize>,
-    /// Choose among the likeliest tokens that together have probability P; 1 is all
-    #[arg(long, value_name = "P", value_parser = fraction, allow_negative_numbers = true)]
-    pub top_p: Option<f32>,
-    /// Choose among tokens at least P times as likely as the likeliest; 0 is all
-    #[arg(long, value_name = "P", value_parser = fraction, allow_negative_numbers = true)]
-    pub min_p: Option<f32>,
-    /// Make recent tokens less likely; 1 is off
-    #[arg(long, value_name = "X", value_parser = positive, allow_negative_numbers = true)]
-    pub repeat_penalty: Option<f32>,
-    /// How many recent tokens the penalties look at; 0 is none, -1 all [default: 64]
-    #[arg(long, value_name = "N", value_parser = window, allow_negative_numbers = true)]
-    pub repeat_last_n: Option<i64>,
-    /// Taken once from the logit of every recent token; 0 is off
-    #[arg(long, value_name = "X", value_parser = finite, allow_negative_numbers = true)]
-    pub presence_penalty: Option<f32>,
-    /// Taken from the logit of a recent token for each time it occurs; 0 is off
-    #[arg(long, value_name = "X", value_parser = finite, allow_negative_numbers = true)]
-    pub frequency_penalty: Option<f32>,
+    /// The parameters of the samplers
+    #[command(flatten)]
+    pub chosen: Chosen,
     /// The same seed gives the same text [default: a fresh one]
     #[arg(long, value_name = "N", value_parser = seed, allow_negative_numbers = true)]
     pub seed: Option<u64>,
     /// End the answer before this text; may be given several times
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub stop: Vec<String>,
+    /// Let no token that ends the answer come before there are N others
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    pub min_tokens: usize,
+    /// Go on after a token that ends the answer
+    #[arg(long)]
+    pub ignore_eos: bool,
+    /// Whether to end an answer that repeats itself [default: on for a conversation, off for raw text]
+    #[arg(long, value_name = "on|off", value_parser = switch)]
+    pub loop_guard: Option<bool>,
 }
 
 impl SamplingArgs {
     /// The parameters: flags over the model's own over ours.
     pub fn params(&self, model: &GenerationConfig) -> SamplingParams {
-        let own = model.params();
-        SamplingParams {
-            temperature: self.temperature.unwrap_or(own.temperature),
-            top_k: self.top_k.unwrap_or(own.top_k),
-            top_p: self.top_p.unwrap_or(own.top_p),
-            min_p: self.min_p.unwrap_or(own.min_p),
-            repeat_penalty: self.repeat_penalty.unwrap_or(own.repeat_penalty),
-            repeat_last_n: self.repeat_last_n.unwrap_or(own.repeat_last_n),
-            presence_penalty: self.presence_penalty.unwrap_or(own.presence_penalty),
-            frequency_penalty: self.frequency_penalty.unwrap_or(own.frequency_penalty),
+        let mut params = model.params();
+        for (row, values) in &self.chosen.0 {
+            let values: Vec<&str> = values.iter().map(String::as_str).collect();
+            // They were read once already, when the flags were parsed.
+            let _ = row.read(&mut params, &values);
         }
+        params
     }
 }
 
-/// A number that `allowed` lets through. clap adds the flag and the value found.
-fn number(text: &str, expected: &str, allowed: fn(f32) -> bool) -> Result<f32, String> {
-    let value = text.parse().ok().filter(|v: &f32| v.is_finite() && allowed(*v));
-    value.ok_or_else(|| format!("expected {expected}"))
+/// The samplers' parameters that flags give: rows of [`PARAMETERS`] with their values.
+#[derive(Clone, Debug, Default)]
+pub struct Chosen(Vec<(&'static Parameter, Vec<String>)>);
+
+impl Args for Chosen {
+    fn augment_args(command: Command) -> Command {
+        PARAMETERS.iter().fold(command, |command, row| command.arg(flag(row)))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
 }
 
-fn not_negative(text: &str) -> Result<f32, String> {
-    number(text, "a number of at least 0", |v| v >= 0.0)
+impl FromArgMatches for Chosen {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut chosen = Self::default();
+        chosen.update_from_arg_matches(matches)?;
+        Ok(chosen)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        for row in PARAMETERS {
+            let Some(values) = matches.get_many::<String>(row.name) else { continue };
+            let values: Vec<String> = values.cloned().collect();
+            let texts: Vec<&str> = values.iter().map(String::as_str).collect();
+            // Each value is right by itself; together they may not be.
+            row.read(&mut SamplingParams::default(), &texts)
+                .map_err(|e| clap::Error::raw(ErrorKind::InvalidValue, format!("--{e}\n")))?;
+            self.0.retain(|(other, _)| other.name != row.name);
+            self.0.push((row, values));
+        }
+        Ok(())
+    }
 }
 
-fn positive(text: &str) -> Result<f32, String> {
-    number(text, "a number above 0", |v| v > 0.0)
+/// The flag of a row.
+fn flag(row: &'static Parameter) -> Arg {
+    let default = (row.get)(&SamplingParams::default());
+    let help =
+        if default.is_empty() { row.help.to_owned() } else { format!("{} [default: {default}]", row.help) };
+    let read = move |text: &str| {
+        let read = row.read(&mut SamplingParams::default(), &[text]);
+        read.map(|()| text.to_owned()).map_err(|_| format!("expected {}", row.expected))
+    };
+    Arg::new(row.name)
+        .long(flag_name(row))
+        .value_name(row.value)
+        .help(help)
+        .action(if row.many { ArgAction::Append } else { ArgAction::Set })
+        .allow_hyphen_values(row.name != "samplers" && row.name != "dry_sequence_breaker")
+        .value_parser(read)
 }
 
-fn fraction(text: &str) -> Result<f32, String> {
-    number(text, "a number from 0 to 1", |v| (0.0..=1.0).contains(&v))
+/// The name of a row's flag: that of the row with `-` for `_`.
+fn flag_name(row: &Parameter) -> &'static str {
+    static NAMES: LazyLock<BTreeMap<&str, String>> =
+        LazyLock::new(|| PARAMETERS.iter().map(|row| (row.name, row.name.replace('_', "-"))).collect());
+    NAMES.get(row.name).map_or("", String::as_str)
 }
 
-fn finite(text: &str) -> Result<f32, String> {
-    number(text, "a number", |_| true)
-}
-
-fn count(text: &str) -> Result<usize, String> {
-    text.parse().map_err(|_| "expected a whole number of at least 0".to_owned())
+fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("expected on or off".to_owned()),
+    }
 }
 
 fn seed(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("expected a whole number from 0 to {}", u64::MAX))
-}
-
-fn window(text: &str) -> Result<i64, String> {
-    let value = text.parse().ok().filter(|v: &i64| *v >= -1);
-    value.ok_or_else(|| "expected -1 (all), 0 (none) or a count".to_owned())
 }
 
 #[cfg(test)]
@@ -122,6 +148,29 @@ mod tests {
     }
 
     #[test]
+    fn every_row_has_a_flag_with_its_help() {
+        use clap::CommandFactory;
+        let help = Flags::command().render_long_help().to_string();
+        for row in PARAMETERS {
+            assert!(
+                help.contains(&format!("--{} <{}>", row.name.replace('_', "-"), row.value)),
+                "{}",
+                row.name
+            );
+        }
+    }
+
+    #[test]
+    fn lists_and_orders_are_taken_whole() {
+        let params =
+            parse(&["--logit-bias", "5=-inf", "--logit-bias", "7=1.5", "--samplers", "min-p,temperature"])
+                .unwrap()
+                .params(&GenerationConfig::default());
+        assert_eq!(params.logit_bias, [(5, f32::NEG_INFINITY), (7, 1.5)]);
+        assert_eq!(params.samplers, ["min_p", "temperature"]);
+    }
+
+    #[test]
     fn a_value_that_cannot_be_is_refused_with_flag_value_and_range() {
         for (flag, value) in [
             ("--temperature", "-1"),
@@ -137,6 +186,11 @@ mod tests {
             ("--repeat-last-n", "-2"),
             ("--presence-penalty", "x"),
             ("--frequency-penalty", "nan"),
+            ("--mirostat", "1"),
+            ("--samplers", "top_k,heat"),
+            ("--logit-bias", "5"),
+            ("--dry-base", "0.5"),
+            ("--loop-guard", "maybe"),
             ("--seed", "-1"),
             ("--seed", "99999999999999999999"),
         ] {

@@ -3,17 +3,19 @@
 //! Stands between every client (CLI, chat, server) and the model. The only generation loop of the
 //! program is [`Worker::run`].
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use models::{CacheShape, Model};
-use text::Tokenizer;
+use text::{GrammarFactory, Tokenizer};
 
 use crate::blocks::BlockManager;
+use crate::breakers::breakers;
+use crate::constrained::Constrained;
 use crate::scheduler::{Limits, Scheduler};
-use crate::sequence::Sequence;
+use crate::sequence::{Prepared, Sequence};
 use crate::{
     EngineError, Event, FinishReason, Finished, Request, RequestKind, Score, Sink, Timings, Usage,
     available_memory,
@@ -69,8 +71,10 @@ pub struct Engine {
     commands: Sender<Command>,
     thread: Option<JoinHandle<()>>,
     next_id: AtomicU64,
-    has_tokenizer: bool,
     abilities: Abilities,
+    tokenizer: Option<Arc<Tokenizer>>,
+    /// The vocabulary made ready for grammars, once one is asked for.
+    grammars: OnceLock<Result<GrammarFactory, String>>,
     info: EngineInfo,
 }
 
@@ -84,7 +88,7 @@ struct Abilities {
 }
 
 enum Command {
-    Submit(Box<(u64, Request, Sink)>),
+    Submit(Box<(u64, Request, Prepared, Sink)>),
     Cancel(u64),
     Stop,
 }
@@ -111,8 +115,7 @@ impl Engine {
             Box::new(move |length| spec.rope_regime(length)),
         );
         let (commands, inbox) = mpsc::channel();
-        let has_tokenizer = tokenizer.is_some();
-        let worker = Worker { model, tokenizer, scheduler, inbox, info };
+        let worker = Worker { model, tokenizer: tokenizer.clone(), scheduler, inbox, info };
         let thread = std::thread::Builder::new()
             .name("engine".into())
             .spawn(move || worker.run())
@@ -121,8 +124,9 @@ impl Engine {
             commands,
             thread: Some(thread),
             next_id: AtomicU64::new(0),
-            has_tokenizer,
             abilities,
+            tokenizer,
+            grammars: OnceLock::new(),
             info,
         })
     }
@@ -149,7 +153,9 @@ impl Engine {
     pub fn submit_to(&self, request: Request, sink: Sink) -> Result<Canceller, EngineError> {
         self.check(&request)?;
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        self.commands.send(Command::Submit(Box::new((id, request, sink)))).map_err(|_| EngineError::Gone)?;
+        let prepared = self.prepare(&request)?;
+        let submit = Command::Submit(Box::new((id, request, prepared, sink)));
+        self.commands.send(submit).map_err(|_| EngineError::Gone)?;
         Ok(Canceller { id, commands: self.commands.clone() })
     }
 
@@ -215,6 +221,22 @@ impl Engine {
         Ok(all)
     }
 
+    /// What takes long and needs no model, done here so that no other sequence waits for it.
+    fn prepare(&self, request: &Request) -> Result<Prepared, EngineError> {
+        let breakers = breakers(&request.params, self.tokenizer.as_deref())?;
+        let Some(constraint) = &request.constraint else {
+            return Ok(Prepared { breakers, constraint: None });
+        };
+        let tokenizer = self.tokenizer.as_ref().ok_or(EngineError::NoTokenizer)?;
+        let made = self
+            .grammars
+            .get_or_init(|| GrammarFactory::new(tokenizer.clone()).map_err(|error| error.to_string()));
+        let factory = made.as_ref().map_err(|error| EngineError::Constraint(error.clone()))?;
+        let grammar = factory.compile(constraint).map_err(|e| EngineError::Constraint(e.to_string()))?;
+        let after = request.constraint_after.clone().map(|text| (text, tokenizer.clone()));
+        Ok(Prepared { breakers, constraint: Some(Constrained::new(grammar, after)) })
+    }
+
     fn check(&self, request: &Request) -> Result<(), EngineError> {
         let EngineInfo { context, vocab, .. } = self.info;
         let tokens = request.tokens.len();
@@ -240,7 +262,7 @@ impl Engine {
         if let Some(index) = request.tokens.iter().position(|&id| id as usize >= vocab) {
             return Err(EngineError::UnknownToken { index, id: request.tokens[index], vocab });
         }
-        if !request.stop.is_empty() && !self.has_tokenizer {
+        if !request.stop.is_empty() && self.tokenizer.is_none() {
             return Err(EngineError::NoTokenizer);
         }
         Ok(())
@@ -337,6 +359,7 @@ impl Iterator for Handle {
                 usage: Usage::default(),
                 timings: Timings::default(),
                 seed: 0,
+                satisfied: None,
             })
         });
         self.finished = matches!(event, Event::Finished(_));
@@ -383,9 +406,9 @@ impl Worker {
             };
             match command {
                 Command::Submit(boxed) => {
-                    let (id, request, sink) = *boxed;
-                    let context = self.info.context;
-                    self.scheduler.add(Sequence::new(id, request, self.tokenizer.as_ref(), context, sink));
+                    let (id, request, prepared, sink) = *boxed;
+                    let (tokenizer, context) = (self.tokenizer.as_ref(), self.info.context);
+                    self.scheduler.add(Sequence::new(id, request, prepared, tokenizer, context, sink));
                 }
                 Command::Cancel(id) => self.scheduler.cancel(id),
                 Command::Stop => return false,

@@ -57,8 +57,10 @@ pub enum EngineError {
         /// What should.
         expected: &'static str,
     },
-    /// Stop strings were given to an engine that has no tokenizer.
-    #[error("stop strings need a tokenizer, and this model was loaded without one: use stop token ids")]
+    /// Texts were given to an engine that has no tokenizer.
+    #[error(
+        "stop strings, constraints and the breakers of DRY need a tokenizer, and this model was loaded without one"
+    )]
     NoTokenizer,
     /// A context larger than the model was made for.
     #[error("--ctx-size: found {asked}, expected 1 to {model}, the context that the model was made for")]
@@ -103,6 +105,17 @@ pub enum EngineError {
          a GGUF): it is no embedding model"
     )]
     NoPooling,
+    /// Biases and limits forbid every token.
+    #[error(
+        "no token may follow at position {position}: --logit-bias forbids all that could, or the model gives probability 0 to all that the constraint allows"
+    )]
+    NothingLeft {
+        /// Position in the sequence, from 0.
+        position: usize,
+    },
+    /// A schema or grammar that cannot be enforced, or went past its limits.
+    #[error("the constraint: {0}")]
+    Constraint(String),
     /// The model failed.
     #[error("{0}")]
     Model(String),

@@ -112,6 +112,31 @@ const TURN_ENDS: &[&str] = &[
     "</s>",
 ];
 
+/// The part of a model that is about text.
+pub struct TextParts {
+    /// Text to tokens and back.
+    pub tokenizer: Tokenizer,
+    /// How a conversation is written down, where the model has a template.
+    pub template: Option<ChatTemplate>,
+}
+
+/// Loads the tokenizer and the template of the folder or `.gguf` at `path`, and no weights.
+///
+/// # Errors
+/// The file, key or template that stands in the way.
+pub fn load_text(path: &Path) -> Result<TextParts, LoadError> {
+    let checkpoint = Checkpoint::open(path)?;
+    let (tokenizer, template) = text_of(&checkpoint, path)?;
+    Ok(TextParts { tokenizer, template })
+}
+
+fn text_of(checkpoint: &Checkpoint, path: &Path) -> Result<(Tokenizer, Option<ChatTemplate>), LoadError> {
+    match checkpoint.gguf() {
+        Some(gguf) => gguf_text(gguf),
+        None => Ok((Tokenizer::from_folder(path)?, ChatTemplate::from_folder(path)?)),
+    }
+}
+
 /// Loads the folder or `.gguf` at `path`.
 ///
 /// # Errors
@@ -119,10 +144,7 @@ const TURN_ENDS: &[&str] = &[
 pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, LoadError> {
     let start = Instant::now();
     let checkpoint = Checkpoint::open(path)?;
-    let (tokenizer, template) = match checkpoint.gguf() {
-        Some(gguf) => gguf_text(gguf)?,
-        None => (Tokenizer::from_folder(path)?, ChatTemplate::from_folder(path)?),
-    };
+    let (tokenizer, template) = text_of(&checkpoint, path)?;
     let vocab = checkpoint.spec()?.vocab;
     let generation = match checkpoint.gguf() {
         Some(_) => GenerationConfig::default(),

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::{EngineError, SamplingParams};
+use text::Constraint;
+
+use crate::{EngineError, Logprob, SamplingParams};
 
 /// One sequence to be run. Several answers to one prompt are several requests: the prefix cache reads
 /// the prompt once.
@@ -26,8 +28,16 @@ pub struct Request {
     pub stop_ids: Vec<u32>,
     /// Goes on after a token of `stop_ids`.
     pub ignore_eos: bool,
-    /// Whether each token comes with its log-probability.
-    pub logprobs: bool,
+    /// No token of `stop_ids` comes before there are so many others.
+    pub min_tokens: usize,
+    /// Ends an answer that repeats itself.
+    pub loop_guard: bool,
+    /// What the answer has to look like.
+    pub constraint: Option<Constraint>,
+    /// The constraint begins after this text, which ends a reasoning; else at once.
+    pub constraint_after: Option<String>,
+    /// Whether each token comes with its log-probability, and with those of so many of the likeliest.
+    pub logprobs: Option<usize>,
     /// Whether the answer's text goes on where that of the prompt ends: a space that it begins with is
     /// part of it then, and no mark of a tokenizer that begins every text with one.
     pub continuing: bool,
@@ -60,7 +70,11 @@ impl Request {
             stop: Vec::new(),
             stop_ids: Vec::new(),
             ignore_eos: false,
-            logprobs: false,
+            min_tokens: 0,
+            loop_guard: false,
+            constraint: None,
+            constraint_after: None,
+            logprobs: None,
             continuing: false,
         }
     }
@@ -96,8 +110,9 @@ pub enum Event {
         /// The text that is complete with it: often that of the token, empty in the middle of a
         /// character or of what may become a stop string, and with the last token all that is left.
         text: String,
-        /// Natural log-probability under the model before sampling, where it was asked for.
-        logprob: Option<f32>,
+        /// How likely it was under the model before sampling, where that was asked for; a token that
+        /// the constraint forced was not drawn and has none.
+        logprob: Option<Logprob>,
     },
     /// A position of a text that is scored, in order.
     Scored {
@@ -126,6 +141,9 @@ pub struct Finished {
     pub timings: Timings,
     /// The seed that gives the same answer again.
     pub seed: u64,
+    /// Whether the answer is what its constraint describes; `false` where something cut it before its
+    /// end, `None` where there was no constraint.
+    pub satisfied: Option<bool>,
 }
 
 /// Why a request ended.
@@ -139,6 +157,10 @@ pub enum FinishReason {
     Length,
     /// The context is full.
     Context,
+    /// It is all that its constraint describes: nothing could follow.
+    Complete,
+    /// It repeated itself, and `Request::loop_guard` was on.
+    Loop,
     /// All tokens are scored.
     Scored,
     /// The text is encoded.
@@ -157,6 +179,8 @@ impl FinishReason {
             Self::Stop(_) => "stop",
             Self::Length => "length",
             Self::Context => "context",
+            Self::Complete => "complete",
+            Self::Loop => "loop",
             Self::Scored => "scored",
             Self::Encoded => "encoded",
             Self::Cancelled => "cancelled",

@@ -4,15 +4,19 @@
 //! client, who gets the events. A token that is appended is one more token to be computed; that is
 //! all that "decode" means here.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use text::{Detokenizer, Tokenizer};
 
 use crate::blocks::BlockTable;
-use crate::sampler::{check, log_sum_exp};
+use crate::constrained::Constrained;
+use crate::repetition::LoopGuard;
+use crate::sampler::{Limits, check, log_sum_exp};
 use crate::{
-    EngineError, Event, FinishReason, Finished, Request, RequestKind, Sampler, Sink, Timings, Usage,
+    Choice, EngineError, Event, FinishReason, Finished, Logprob, Request, RequestKind, Sampler, Sink,
+    Timings, Usage,
 };
 
 /// Rows of a scored text in one step: each brings a whole row of logits.
@@ -50,8 +54,20 @@ struct Generation {
     sampler: Sampler,
     text: Option<Detokenizer>,
     stop_ids: Vec<u32>,
+    min_tokens: usize,
     max_tokens: usize,
     context: usize,
+    guard: Option<LoopGuard>,
+    constraint: Option<Constrained>,
+}
+
+/// What `engine.rs` made ready for a sequence, on the thread of who asked.
+#[derive(Default)]
+pub struct Prepared {
+    /// The tokens over which DRY finds no repetition.
+    pub breakers: Arc<HashSet<u32>>,
+    /// What the answer has to look like.
+    pub constraint: Option<Constrained>,
 }
 
 struct Scoring {
@@ -85,6 +101,7 @@ impl Sequence {
     pub fn new(
         id: u64,
         request: Request,
+        prepared: Prepared,
         tokenizer: Option<&Arc<Tokenizer>>,
         context: usize,
         sink: Sink,
@@ -94,11 +111,17 @@ impl Sequence {
             RequestKind::Score { logits } => Work::Score(Scoring { logits, done: 0, next: None }),
             RequestKind::Encode => Work::Encode,
             RequestKind::Generate => Work::Generate(Box::new(Generation {
-                sampler: Sampler::new(request.params, seed, request.logprobs),
-                text: tokenizer.map(|t| detokenizer(t, request.stop, request.continuing)),
+                sampler: Sampler::new(request.params, seed, request.logprobs).breakers(prepared.breakers),
+                // Under a constraint a space that begins the answer is part of it too.
+                text: tokenizer.map(|t| {
+                    detokenizer(t, request.stop, request.continuing || prepared.constraint.is_some())
+                }),
                 stop_ids: if request.ignore_eos { Vec::new() } else { request.stop_ids },
+                min_tokens: request.min_tokens,
                 max_tokens: request.max_tokens.unwrap_or(usize::MAX),
                 context,
+                guard: request.loop_guard.then(LoopGuard::new),
+                constraint: prepared.constraint,
             })),
         };
         Self {
@@ -185,15 +208,36 @@ impl Sequence {
 
     fn append(&mut self, logits: &[f32]) -> Option<FinishReason> {
         let Work::Generate(generation) = &mut self.work else { return None };
-        let choice = match generation.sampler.sample(logits, &self.tokens) {
+        let choice = match generation.sample(logits, &self.tokens, self.usage.completion_tokens) {
             Ok(choice) => choice,
             Err(error) => return Some(FinishReason::Error(error)),
         };
-        self.tokens.push(choice.id);
+        if let Err(error) = generation.consume(choice.id) {
+            return Some(FinishReason::Error(error));
+        }
+        let mut reason = self.push(choice.id, choice.logprob);
+        // What can only follow is appended at once, to be computed in one step.
+        while reason.is_none()
+            && let Some(id) = self.next_forced()
+        {
+            reason = self.push(id, None);
+        }
+        reason
+    }
+
+    fn next_forced(&mut self) -> Option<u32> {
+        let Work::Generate(generation) = &mut self.work else { return None };
+        generation.constraint.as_mut()?.next_forced()
+    }
+
+    /// Appends a token of the answer and tells the client; `Some` is the end.
+    fn push(&mut self, id: u32, logprob: Option<Logprob>) -> Option<FinishReason> {
+        let Work::Generate(generation) = &mut self.work else { return None };
+        self.tokens.push(id);
         self.usage.completion_tokens += 1;
         self.clock.first.get_or_insert_with(Instant::now);
-        let (text, reason) = generation.next(choice.id, self.tokens.len(), self.usage.completion_tokens);
-        self.emit(Event::Token { id: choice.id, text, logprob: choice.logprob });
+        let (text, reason) = generation.next(&self.tokens, self.usage.prompt_tokens);
+        self.emit(Event::Token { id, text, logprob });
         reason
     }
 
@@ -222,7 +266,11 @@ impl Sequence {
     /// Says why it is over.
     pub fn finish(mut self, reason: FinishReason) {
         let (usage, timings, seed) = (self.usage, self.clock.timings(), self.seed);
-        self.emit(Event::Finished(Finished { reason, usage, timings, seed }));
+        let satisfied = match &mut self.work {
+            Work::Generate(generation) => generation.satisfied(&reason),
+            Work::Score(_) => None,
+        };
+        self.emit(Event::Finished(Finished { reason, usage, timings, seed, satisfied }));
     }
 }
 
@@ -232,9 +280,36 @@ fn detokenizer(tokenizer: &Arc<Tokenizer>, stop: Vec<String>, continuing: bool) 
 }
 
 impl Generation {
-    /// The text that is complete with token `id`, and whether it was the last. `length` counts all
-    /// tokens, `answered` those of the answer.
-    fn next(&mut self, id: u32, length: usize, answered: usize) -> (String, Option<FinishReason>) {
+    /// The next token; `answered` counts those that the answer has.
+    fn sample(&mut self, logits: &[f32], tokens: &[u32], answered: usize) -> Result<Choice, EngineError> {
+        let banned: &[u32] = if answered < self.min_tokens { &self.stop_ids } else { &[] };
+        let mask = match &mut self.constraint {
+            Some(constraint) => constraint.mask(&self.stop_ids)?,
+            None => None,
+        };
+        self.sampler.sample(logits, tokens, Limits { mask, banned })
+    }
+
+    /// Tells the constraint which token was drawn. One that ends the answer is no part of it.
+    fn consume(&mut self, id: u32) -> Result<(), EngineError> {
+        match &mut self.constraint {
+            Some(constraint) if !self.stop_ids.contains(&id) => constraint.consume(id),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether an answer that ended so is what its constraint describes.
+    fn satisfied(&mut self, reason: &FinishReason) -> Option<bool> {
+        // A stop text takes from the answer what the constraint has counted.
+        let cut = matches!(reason, FinishReason::Stop(_) | FinishReason::Error(_));
+        self.constraint.as_mut().map(|constraint| !cut && constraint.is_satisfied())
+    }
+
+    /// The text that is complete with the newest token, and whether that was the last. The first
+    /// `prompt` tokens are not of the answer.
+    fn next(&mut self, tokens: &[u32], prompt: usize) -> (String, Option<FinishReason>) {
+        let (length, answer) = (tokens.len(), &tokens[prompt..]);
+        let Some(&id) = answer.last() else { return (String::new(), None) };
         let mut text = String::new();
         let mut reason = None;
         if self.stop_ids.contains(&id) {
@@ -244,11 +319,18 @@ impl Generation {
             text = step.text;
             reason = step.stopped.map(FinishReason::Stop);
         }
-        if reason.is_none() && answered >= self.max_tokens {
+        if reason.is_none() && self.constraint.as_ref().is_some_and(Constrained::is_complete) {
+            reason = Some(FinishReason::Complete);
+        }
+        let looped = self.guard.as_mut().is_some_and(|guard| guard.push(answer));
+        if reason.is_none() && answer.len() >= self.max_tokens {
             reason = Some(FinishReason::Length);
         }
         if reason.is_none() && length >= self.context {
             reason = Some(FinishReason::Context);
+        }
+        if reason.is_none() && looped {
+            reason = Some(FinishReason::Loop);
         }
         // A stop string ends the text before it; anything else lets out what was held back.
         if let (Some(detokenizer), Some(end)) = (&mut self.text, &reason)

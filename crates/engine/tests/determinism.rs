@@ -2,7 +2,7 @@
 
 mod fake;
 
-use engine::{Engine, Event, Finished, Request, Sampler, SamplingParams};
+use engine::{Engine, Event, Finished, Limits, Request, Sampler, SamplingParams};
 use fake::{VOCAB, config, expected_in, expected_logits, fake, start};
 use models::{Rope, Scaling};
 
@@ -17,7 +17,7 @@ fn requests() -> Vec<Request> {
                 params: SamplingParams { repeat_penalty: 1.1, ..params },
                 seed: Some(u64::from(i)),
                 max_tokens: Some(30 + i as usize),
-                logprobs: true,
+                logprobs: Some(0),
                 ..Request::generate(shared.chain(own).collect())
             }
         })
@@ -26,10 +26,10 @@ fn requests() -> Vec<Request> {
 
 /// The answer by the definition: the sampler over the logits of the whole history, no engine.
 fn by_definition(request: &Request) -> Vec<u32> {
-    let mut sampler = Sampler::new(request.params.clone(), request.seed.unwrap(), false);
+    let mut sampler = Sampler::new(request.params.clone(), request.seed.unwrap(), None);
     let mut tokens = request.tokens.clone();
     for _ in 0..request.max_tokens.unwrap() {
-        let id = sampler.sample(&expected_logits(&tokens), &tokens).unwrap().id;
+        let id = sampler.sample(&expected_logits(&tokens), &tokens, Limits::default()).unwrap().id;
         tokens.push(id);
     }
     tokens.split_off(request.tokens.len())
@@ -168,11 +168,11 @@ fn rotations_that_follow_the_length_are_computed_again_when_it_changes_them() {
         let spec = model().spec;
         let engine = start(model(), config(16, 4, 120));
         for request in requests() {
-            let mut sampler = Sampler::new(request.params.clone(), request.seed.unwrap(), false);
+            let mut sampler = Sampler::new(request.params.clone(), request.seed.unwrap(), None);
             let mut tokens = request.tokens.clone();
             for _ in 0..request.max_tokens.unwrap() {
                 let logits = expected_in(spec.rope_regime(tokens.len()), &tokens);
-                tokens.push(sampler.sample(&logits, &tokens).unwrap().id);
+                tokens.push(sampler.sample(&logits, &tokens, Limits::default()).unwrap().id);
             }
             assert_eq!(engine.run_one(request.clone()).unwrap().tokens, tokens[request.tokens.len()..]);
         }

@@ -40,6 +40,57 @@ fn an_answer_ends_by_length_by_context_and_by_a_stop_token() {
 }
 
 #[test]
+fn an_end_does_not_come_before_its_time() {
+    let engine = start(fake(50), config(512, 32, 50));
+    let free = engine.run_one(Request { max_tokens: Some(6), ..greedy(vec![1, 2]) }).unwrap().tokens;
+    let stopped = Request { stop_ids: vec![free[0]], max_tokens: Some(6), ..greedy(vec![1, 2]) };
+    assert_eq!(engine.run_one(stopped.clone()).unwrap().tokens.len(), 1);
+    let answer = engine.run_one(Request { min_tokens: 4, ..stopped }).unwrap();
+    assert!(!answer.tokens[..4].contains(&free[0]) && answer.tokens.len() >= 5, "{answer:?}");
+}
+
+#[test]
+fn an_answer_that_repeats_itself_ends_if_that_was_asked() {
+    let say = |loop_guard| {
+        let mut model = fake(2000);
+        model.script = (0..1000).map(|i| [5, 9, 2][i % 3]).collect();
+        let request = Request { loop_guard, max_tokens: Some(600), ..greedy(vec![1, 2]) };
+        let answer = start(model, config(512, 32, 2000)).run_one(request).unwrap();
+        (answer.tokens.len(), answer.finished.unwrap().reason)
+    };
+    assert_eq!(say(true), (256, FinishReason::Loop));
+    assert_eq!(say(false), (600, FinishReason::Length));
+}
+
+#[test]
+fn log_probabilities_come_with_the_likeliest_others() {
+    let engine = start(fake(50), config(512, 32, 50));
+    let logprobs = |n| {
+        let request = Request { max_tokens: Some(3), logprobs: n, ..greedy(vec![1, 2]) };
+        let each =
+            |event| if let Event::Token { id, logprob, .. } = event { Some((id, logprob)) } else { None };
+        engine.submit(request).unwrap().filter_map(each).collect::<Vec<_>>()
+    };
+    assert!(logprobs(None).iter().all(|(_, l)| l.is_none()));
+    for (id, logprob) in logprobs(Some(3)) {
+        let logprob = logprob.unwrap();
+        // Greedy: the token itself is the likeliest.
+        assert_eq!((logprob.top.len(), logprob.top[0]), (3, (id, logprob.token)));
+        assert!(logprob.top.is_sorted_by(|a, b| a.1 >= b.1) && logprob.token < 0.0);
+    }
+    assert!(logprobs(Some(0)).iter().all(|(_, l)| l.as_ref().is_some_and(|l| l.top.is_empty())));
+}
+
+#[test]
+fn where_nothing_may_follow_the_answer_ends_with_the_reason() {
+    let engine = start(fake(50), config(512, 32, 50));
+    let logit_bias = (0..VOCAB as u32).map(|id| (id, f32::NEG_INFINITY)).collect();
+    let params = SamplingParams { logit_bias, ..SamplingParams::default() };
+    let error = engine.run_one(Request { params, ..greedy(vec![1]) }).unwrap_err().to_string();
+    assert!(error.contains("--logit-bias"), "{error}");
+}
+
+#[test]
 fn no_tokens_asked_for_is_an_answer_of_none() {
     let engine = start(fake(50), EngineConfig::default());
     let answer = engine.run_one(Request { max_tokens: Some(0), ..greedy(vec![1]) }).unwrap();

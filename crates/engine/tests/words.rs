@@ -80,3 +80,23 @@ fn a_character_that_the_length_cuts_is_marked() {
     assert_eq!(answer.text, "a\u{FFFD}");
     assert_eq!(answer.finished.unwrap().reason, FinishReason::Length);
 }
+
+#[test]
+fn what_breaks_a_repetition_is_looked_up_in_the_vocabulary() {
+    let run = |breakers: &[&str]| {
+        let params = SamplingParams {
+            dry_multiplier: 1e9,
+            dry_sequence_breaker: breakers.iter().map(|b| b.to_string()).collect(),
+            ..SamplingParams::greedy()
+        };
+        let mut model = fake(100);
+        model.script = vec![1, 2, 4, 1, 2, 4, 1, 2, 4];
+        let engine = Engine::start(Box::new(model), Some(tokenizer()), &EngineConfig::default()).unwrap();
+        engine.run_one(Request { params, max_tokens: Some(9), ..Request::generate(vec![0]) })
+    };
+    // "b" is in "b" and "ab": nothing is longer than a token. "c" alone cuts at one token too.
+    assert_eq!(run(&["b"]).unwrap().tokens, [1, 2, 4, 1, 2, 4, 1, 2, 4]);
+    assert_ne!(run(&["none of them"]).map(|a| a.tokens).unwrap_err().to_string(), "");
+    assert_ne!(run(&["Z", "\n"]).unwrap_err().to_string(), "");
+    assert_ne!(run(&["\n"]).unwrap().tokens, [1, 2, 4, 1, 2, 4, 1, 2, 4]);
+}

@@ -38,6 +38,9 @@ pub enum Error {
     /// A chat template failed, or went past its limits of work, output or depth.
     #[error("chat template: {0}")]
     TemplateRender(String),
+    /// A schema or grammar is wrong, cannot be enforced, or went past its limits.
+    #[error("{0}")]
+    Grammar(String),
 }
 
 impl Error {

@@ -11,3 +11,5 @@ mod score;
 #[path = "../../../hub/tests/standin/mod.rs"]
 mod standin;
 mod store;
+mod structure;
+mod tokenize;

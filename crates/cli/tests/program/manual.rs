@@ -2,7 +2,10 @@
 
 use crate::home::{Home, stderr};
 
-const VERBS: [&str; 16] = [
+const VERBS: [&str; 19] = [
+    "tokenize",
+    "detokenize",
+    "template",
     "search",
     "download",
     "generate",

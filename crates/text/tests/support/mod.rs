@@ -3,8 +3,9 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
-use text::GgufVocab;
+use text::{GgufVocab, Tokenizer};
 
 /// The folder of shared material, or `None` (and a line that says so) on a machine without it.
 pub fn material(what: &str) -> Option<PathBuf> {
@@ -124,4 +125,46 @@ pub fn vocab(path: &std::path::Path) -> GgufVocab {
         remove_extra_whitespaces: flag("remove_extra_whitespaces"),
         precompiled_charsmap: numbers("precompiled_charsmap").into_iter().map(|x| x as u8).collect(),
     }
+}
+
+/// GPT-2's character for a byte (Radford et al. 2019): printable ones stand for themselves.
+fn gpt2(byte: u8) -> char {
+    let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
+    match byte {
+        b if printable(b) => char::from(b),
+        b => char::from_u32(256 + (0..b).filter(|&b| !printable(b)).count() as u32).unwrap(),
+    }
+}
+
+/// A byte-level tokenizer: the 256 bytes, a few pairs as JSON has them, and an end.
+pub fn bytes() -> Arc<Tokenizer> {
+    static MADE: OnceLock<Arc<Tokenizer>> = OnceLock::new();
+    let make = || {
+        let mut vocab: serde_json::Map<String, serde_json::Value> =
+            (0..=255u8).map(|b| (gpt2(b).to_string(), b.into())).collect();
+        let mut merges = Vec::new();
+        for pair in ["{ \"", "\" :", "\" ,", ", \"", ": \"", "a m", "t r", "0 0", "} ,", "[ {"] {
+            let joined = pair.replace(' ', "");
+            vocab.insert(joined, vocab.len().into());
+            merges.push(pair);
+        }
+        let end = vocab.len();
+        let level =
+            r#"{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}"#;
+        let level: serde_json::Value = serde_json::from_str(level).unwrap();
+        let tokenizer = serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "post_processor": null,
+            "added_tokens": [{"id": end, "content": "<end>", "special": true, "single_word": false,
+                              "lstrip": false, "rstrip": false, "normalized": false}],
+            "pre_tokenizer": level, "decoder": level,
+            "model": {"type": "BPE", "vocab": vocab, "merges": merges}
+        });
+        Arc::new(Tokenizer::from_json("tokenizer.json", tokenizer.to_string().as_bytes()).unwrap())
+    };
+    MADE.get_or_init(make).clone()
+}
+
+/// The tokens of a text in that tokenizer.
+pub fn byte_tokens(text: &str) -> Vec<u32> {
+    bytes().encode(text, false, false).unwrap()
 }
