@@ -130,10 +130,15 @@ fn read_prompt(args: &GenerateArgs) -> Result<Prompt> {
     read_text(io::stdin().lock(), "standard input").map(Prompt::Text)
 }
 
-/// The text of a file named by a flag, without one newline at its end.
+/// The text of the file that -f names, without one newline at its end.
 pub fn read_file(path: &Path) -> Result<String> {
+    read_text_file(path, "-f")
+}
+
+/// The text of a file that a flag or command names, without one newline at its end.
+pub fn read_text_file(path: &Path, flag: &str) -> Result<String> {
     let name = path.display().to_string();
-    let file = std::fs::File::open(path).with_context(|| format!("-f {name}: cannot open it"))?;
+    let file = std::fs::File::open(path).with_context(|| format!("{flag} {name}: cannot open it"))?;
     read_text(file, &name)
 }
 

@@ -89,7 +89,7 @@ impl Sequence {
             RequestKind::Score { logits } => Work::Score(Scoring { logits, done: 0, next: None }),
             RequestKind::Generate => Work::Generate(Box::new(Generation {
                 sampler: Sampler::new(request.params, seed, request.logprobs),
-                text: tokenizer.map(|t| detokenizer(t, request.stop, request.continuing)),
+                text: tokenizer.map(|t| detokenizer(t, request.stop, request.continuing).showing(request.shown)),
                 stop_ids: if request.ignore_eos { Vec::new() } else { request.stop_ids },
                 max_tokens: request.max_tokens.unwrap_or(usize::MAX),
                 context,

@@ -2,15 +2,17 @@
 //!
 //! A token's way begins and ends here: messages become a prompt ([`ChatTemplate`]), the prompt becomes
 //! ids ([`Tokenizer::encode`]), and each id that the model answers with becomes a piece of complete UTF-8
-//! ([`Detokenizer`]). Everything read here (tokenizer files, GGUF vocabularies, templates) is untrusted.
+//! ([`Detokenizer`]), of which a [`TagReader`] makes content, reasoning and tool calls. Everything read here (tokenizer files, GGUF vocabularies, templates) is untrusted.
 
 mod detokenizer;
 mod error;
 mod guard;
+mod tags;
 mod template;
 mod tokenizer;
 
 pub use detokenizer::{Detokenizer, Step};
 pub use error::{Error, Result};
+pub use tags::{Dialect, Part, TagReader, ToolCall};
 pub use template::{ChatTemplate, Clock, Guarded, RenderOptions};
 pub use tokenizer::{GgufVocab, Tokenizer};
