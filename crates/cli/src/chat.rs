@@ -147,6 +147,9 @@ impl Chat {
         if let Some(system) = system {
             talk.system = Some(system);
         }
+        if interactive && named(&model)? != shipped::NAME {
+            screen.note("(loading)")?;
+        }
         let session = Session::start(&model, plain)?;
         talk.model = named(&model)?;
         let history = store.as_ref().and(interactive.then(store::folder)).transpose()?;

@@ -79,7 +79,7 @@ impl Dialect {
     /// A reader of the answer to `prompt`, the rendered conversation: its end may have opened a tag.
     pub fn read(&self, prompt: &str) -> TagReader {
         let end = prompt.trim_end();
-        let opened = self.marks().find(|mark| end.ends_with(mark.text)).map(|mark| mark.to);
+        let opened = self.marks().find(|mark| end.ends_with(mark.text.trim_end())).map(|mark| mark.to);
         let usual = self.reasoning.map_or(Mode::Content, |family| family.start);
         TagReader {
             dialect: *self,

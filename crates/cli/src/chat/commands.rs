@@ -5,7 +5,6 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use super::conversation::Conversation;
-use super::settings::Thinking;
 use super::{Chat, Go};
 use crate::generate::read_text_file;
 
@@ -282,7 +281,6 @@ fn export(chat: &mut Chat, path: &str) -> Result<Go> {
 }
 
 fn think(chat: &mut Chat, word: &str) -> Result<Go> {
-    let thinking = &mut chat.settings.now.chat.thinking;
     match word {
         "on" | "off" if !chat.session.can_switch() => {
             let why = if chat.session.reasons() {
@@ -295,9 +293,7 @@ fn think(chat: &mut Chat, word: &str) -> Result<Go> {
         "on" => chat.think = Some(true),
         "off" => chat.think = Some(false),
         "default" => chat.think = None,
-        "show" => *thinking = Thinking::Show,
-        "fold" => *thinking = Thinking::Fold,
-        "hide" => *thinking = Thinking::Hide,
+        "show" | "fold" | "hide" => chat.settings.set("thinking", word)?,
         "last" => {
             let last = chat.talk.messages.iter().rev().find_map(|m| m.reasoning.clone());
             chat.screen.print(last.as_deref().unwrap_or("(no answer here has been thought about)"))?;

@@ -4,11 +4,13 @@ use std::fmt;
 
 use anyhow::Result;
 use clap::ValueEnum;
+use engine::FinishReason;
 use serde_json::json;
 
 use super::Chat;
 use super::conversation::{Conversation, Role};
 use super::session::Prompt;
+use crate::interrupt::Interrupted;
 
 /// What to do when the context is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -148,6 +150,10 @@ impl Chat {
             flags.chat.max_tokens = Some(limit.max(1));
             self.screen.note("(summing up what was said before)")?;
             let answer = self.session.answer(prompt, &flags, 0, |_| Ok(()))?;
+            if answer.finished.reason == FinishReason::Cancelled {
+                self.talk.undo();
+                return Err(Interrupted.into());
+            }
             let summary = answer.content.trim().to_owned();
             if summary.is_empty() {
                 break;

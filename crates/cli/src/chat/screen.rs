@@ -66,7 +66,7 @@ impl Screen {
     pub fn answer(&self, thinking: Thinking) -> Shown {
         let width = terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0));
         let markdown = self.styled.then(|| Markdown::new(width));
-        Shown { screen: *self, thinking, markdown, thought: None, ended: true }
+        Shown { screen: *self, thinking, markdown, thought: None, ended: self.interactive }
     }
 }
 

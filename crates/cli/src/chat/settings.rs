@@ -1,6 +1,7 @@
 //! What `/set` and the flags say of the answers: every flag of `sampling.rs` by its own name, and a few of the chat's.
 
 use anyhow::{Result, bail};
+use clap::builder::Resettable;
 use clap::{Args, Command, FromArgMatches};
 
 use super::full::WhenFull;
@@ -34,12 +35,12 @@ pub struct ChatFlags {
 /// All of them.
 #[derive(Args, Clone, Debug)]
 pub struct Flags {
-    /// How tokens are chosen
-    #[command(flatten)]
-    pub sampling: SamplingArgs,
     /// The chat's own
     #[command(flatten)]
     pub chat: ChatFlags,
+    /// How tokens are chosen
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
 }
 
 /// The flags, and what `/set` changed since.
@@ -51,8 +52,10 @@ pub struct Settings {
     pub now: Flags,
 }
 
+/// Without default values: a flag that is not there changes nothing.
 fn command() -> Command {
-    Flags::augment_args_for_update(Command::new("/set").no_binary_name(true).disable_help_flag(true))
+    let command = Command::new("/set").no_binary_name(true).disable_help_flag(true);
+    Flags::augment_args_for_update(command).mut_args(|flag| flag.default_value(Resettable::Reset))
 }
 
 /// The names that `/set` takes, with what they mean.
@@ -133,6 +136,13 @@ mod tests {
         settings.set("top-k", "default").unwrap();
         assert_eq!(settings.now.sampling.top_k, Some(5));
         assert!(settings.list().contains("0.25"));
+        let mut settings =
+            Settings::new(Line::parse_from(["x", "--thinking", "hide", "--when-full", "drop"]).flags);
+        settings.set("seed", "4").unwrap();
+        assert_eq!(
+            (settings.now.chat.thinking, settings.now.chat.when_full),
+            (Thinking::Hide, WhenFull::Drop)
+        );
     }
 
     #[test]

@@ -22,6 +22,11 @@ pub(super) fn json(body: &str) -> Option<Vec<ToolCall>> {
     (!calls.is_empty()).then_some(calls)
 }
 
+/// A list of objects whose opening bracket was part of the tag.
+pub(super) fn listed(body: &str) -> Option<Vec<ToolCall>> {
+    json(&format!("[{body}"))
+}
+
 /// Without a tag, or with Llama's: JSON objects, which may have `;` between them, or Python calls.
 pub(super) fn bare(body: &str) -> Option<Vec<ToolCall>> {
     let each = || body.split(';').map(json).collect::<Option<Vec<_>>>().map(|lists| lists.concat());

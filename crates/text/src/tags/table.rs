@@ -220,7 +220,7 @@ pub(super) const CALLS: &[Family] = &[
         bodies::json,
         &[],
     ),
-    calls("phi", &["functools["], &[mark("functools", Content, Call)], bodies::json, &[]),
+    calls("phi", &["functools["], &[first("functools[", Call)], bodies::listed, &[]),
     Family {
         bare: true,
         ..calls("llama", &["<|python_tag|>"], &[mark("<|python_tag|>", Content, Call)], bodies::bare, &[])

@@ -186,6 +186,20 @@ fn llama_json_and_python() {
 }
 
 #[test]
+fn phi_and_gemma() {
+    let phi = "functools[{\"name\": \"f\", \"arguments\": {\"a\": 1}}]";
+    assert_eq!(parts("functools[", "", phi), [call("f", json!({"a": 1}))]);
+    assert_eq!(parts("functools[", "", "See functools[0]."), [said("See functools[0].")]);
+    let template = "<|channel>thought";
+    assert_eq!(parts(template, "", "<|channel>thought\nHm.<channel|>Yes."), [thought("Hm."), said("Yes.")]);
+    assert_eq!(parts(template, "<|turn>model\n<|channel>thought\n<channel|>", "Yes."), [said("Yes.")]);
+    assert_eq!(
+        parts(template, "<|turn>model\n<|channel>thought\n", "Hm.<channel|>Yes."),
+        [thought("Hm."), said("Yes.")]
+    );
+}
+
+#[test]
 fn without_tools_bare_json_is_an_answer() {
     let json = "{\"name\": \"f\", \"parameters\": {}}";
     assert_eq!(read(Dialect::of("<|python_tag|>", false).read(""), &[json]), [said(json)]);
