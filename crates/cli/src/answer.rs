@@ -46,7 +46,7 @@ pub fn receive(handle: Handle, stream: bool, mut begun: impl FnMut() -> Result<(
                 }
             }
             Event::Finished(finished) => return Ok(Outcome { tokens, logprobs, text: answer, finished }),
-            Event::Started { .. } | Event::Scored { .. } => {}
+            Event::Started { .. } | Event::Scored { .. } | Event::Encoded(_) => {}
         }
     }
     Err(engine::EngineError::Gone.into())

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use engine::{EngineError, LoadError};
 
+use crate::chat::full::ContextFull;
 use crate::interrupt::{INTERRUPTED, Interrupted};
 
 /// The exit code of a run; its error, if any, is printed.
@@ -38,6 +39,9 @@ fn of(error: &anyhow::Error) -> u8 {
     }
     if let Some(engine) = error.downcast_ref::<EngineError>() {
         return engine_code(engine);
+    }
+    if error.is::<ContextFull>() {
+        return 5;
     }
     match error.downcast_ref::<LoadError>() {
         Some(LoadError::Config(engine)) => engine_code(engine),

@@ -50,6 +50,17 @@ pub fn on_interrupt(action: impl Fn() + Send + 'static) -> Result<()> {
     .context("cannot watch for Ctrl-C")
 }
 
+/// From now on every Ctrl-C runs `action`, and none ends the program.
+///
+/// # Errors
+/// The system has no such signal to give.
+pub fn on_each_interrupt(action: impl Fn() + Send + 'static) -> Result<()> {
+    on_interrupt(move || {
+        action();
+        PRESSED.store(false, Ordering::Relaxed);
+    })
+}
+
 /// A sign that turns true with Ctrl-C.
 ///
 /// # Errors

@@ -5,9 +5,11 @@ mod answer;
 mod bench;
 mod cache;
 mod catalog;
+mod chat;
 mod embed;
 mod exit;
 mod generate;
+mod history;
 mod hub;
 mod interrupt;
 mod load;
@@ -45,6 +47,10 @@ enum Verb {
     Search(hub::search::Args),
     /// Download a model from the Hub to ./models/ORG_MODEL
     Download(hub::download::Args),
+    /// Talk to a model
+    Chat(Box<chat::ChatArgs>),
+    /// List, search, show and delete the conversations that were kept
+    History(history::HistoryArgs),
     /// Answer a prompt
     Generate(Box<generate::GenerateArgs>),
     /// Say how likely a text is, token by token
@@ -90,6 +96,8 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Search(args) => done(hub::search::run(args)),
         Verb::Download(args) => done(hub::download::run(args)),
+        Verb::Chat(args) => chat::run(*args),
+        Verb::History(args) => done(history::run(&args)),
         Verb::Generate(args) => generate::run(&args),
         Verb::Score(args) => score::run(&args),
         Verb::Perplexity(args) => perplexity::run(&args),

@@ -231,6 +231,11 @@ fn stop_ids(
     let source = template.map_or("", ChatTemplate::source);
     let written = TURN_ENDS.iter().filter(|end| source.contains(**end));
     ids.extend(written.filter_map(|end| tokenizer.id(end)).map(u64::from));
+    // In harmony's templates this ends a message, of which an answer may have several.
+    if source.contains("<|channel|>") && source.contains("<|return|>") {
+        let message_end = tokenizer.id("<|end|>").map(u64::from);
+        ids.retain(|&id| Some(id) != message_end);
+    }
     ids.sort_unstable();
     ids.dedup();
     ids

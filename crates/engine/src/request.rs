@@ -41,6 +41,8 @@ pub struct Request {
     /// Whether the answer's text goes on where that of the prompt ends: a space that it begins with is
     /// part of it then, and no mark of a tokenizer that begins every text with one.
     pub continuing: bool,
+    /// Control tokens that are part of the text, for a reader of tags (`text::Dialect::tokens`).
+    pub shown: Vec<u32>,
 }
 
 /// What is to be done with the tokens of a request.
@@ -76,6 +78,7 @@ impl Request {
             constraint_after: None,
             logprobs: None,
             continuing: false,
+            shown: Vec::new(),
         }
     }
 

@@ -114,7 +114,8 @@ impl Sequence {
                 sampler: Sampler::new(request.params, seed, request.logprobs).breakers(prepared.breakers),
                 // Under a constraint a space that begins the answer is part of it too.
                 text: tokenizer.map(|t| {
-                    detokenizer(t, request.stop, request.continuing || prepared.constraint.is_some())
+                    let continuing = request.continuing || prepared.constraint.is_some();
+                    detokenizer(t, request.stop, continuing).showing(request.shown)
                 }),
                 stop_ids: if request.ignore_eos { Vec::new() } else { request.stop_ids },
                 min_tokens: request.min_tokens,
@@ -268,7 +269,7 @@ impl Sequence {
         let (usage, timings, seed) = (self.usage, self.clock.timings(), self.seed);
         let satisfied = match &mut self.work {
             Work::Generate(generation) => generation.satisfied(&reason),
-            Work::Score(_) => None,
+            Work::Score(_) | Work::Encode => None,
         };
         self.emit(Event::Finished(Finished { reason, usage, timings, seed, satisfied }));
     }

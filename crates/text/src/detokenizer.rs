@@ -22,6 +22,8 @@ pub struct Detokenizer {
     tokenizer: Arc<Tokenizer>,
     stop: Vec<String>,
     show_special: bool,
+    /// Control tokens that are shown all the same.
+    shown_ids: Vec<u32>,
     /// Bytes of a character that is not complete.
     bytes: Vec<u8>,
     /// Text that may be the beginning of a stop string.
@@ -45,6 +47,7 @@ impl Detokenizer {
             tokenizer,
             stop: stop.into_iter().filter(|stop| !stop.is_empty()).collect(),
             show_special: false,
+            shown_ids: Vec::new(),
             bytes: Vec::new(),
             held: String::new(),
             strip,
@@ -68,12 +71,20 @@ impl Detokenizer {
         self
     }
 
+    /// Shows these control tokens by their names: those that tags are made of
+    /// ([`Dialect::tokens`](crate::Dialect::tokens)).
+    #[must_use]
+    pub fn showing(mut self, ids: Vec<u32>) -> Detokenizer {
+        self.shown_ids = ids;
+        self
+    }
+
     /// Takes one more id. After a stop string nothing more comes.
     pub fn push(&mut self, id: u32) -> Step {
         if self.done {
             return Step::default();
         }
-        if self.tokenizer.is_special(id) && !self.show_special {
+        if self.tokenizer.is_special(id) && !self.show_special && !self.shown_ids.contains(&id) {
             return Step::default();
         }
         let text = match self.tokenizer.alphabet() {

@@ -1,6 +1,7 @@
 //! The program as a person meets it: the real binary, in a home of its own, one module a verb or a worry.
 
 mod bad_inputs;
+mod chat;
 mod folders;
 mod generate;
 mod home;
@@ -12,4 +13,5 @@ mod score;
 mod standin;
 mod store;
 mod structure;
+mod terminal;
 mod tokenize;
