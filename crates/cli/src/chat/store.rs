@@ -16,6 +16,7 @@ const TABLES: &str = "
     CREATE TABLE conversations (
         id INTEGER PRIMARY KEY AUTOINCREMENT, title TEXT, name TEXT NOT NULL, model TEXT NOT NULL, system TEXT,
         summary TEXT, forgotten INTEGER NOT NULL, parent INTEGER, updated INTEGER NOT NULL);
+    -- `updated` in milliseconds: two may be kept within a second.
     CREATE TABLE messages (
         conversation INTEGER NOT NULL, place INTEGER NOT NULL, role TEXT NOT NULL, content TEXT NOT NULL,
         reasoning TEXT, PRIMARY KEY (conversation, place));
@@ -91,7 +92,7 @@ impl Store {
     fn write(&mut self, talk: &mut Conversation) -> rusqlite::Result<()> {
         let change = self.db.transaction()?;
         change.execute(
-            "INSERT OR REPLACE INTO conversations VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, unixepoch())",
+            "INSERT OR REPLACE INTO conversations VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, CAST(unixepoch('subsec') * 1000 AS INTEGER))",
             params![
                 talk.id,
                 talk.title,
@@ -168,7 +169,7 @@ impl Store {
         let words: Vec<String> =
             search.split_whitespace().map(|word| format!("\"{}\"*", word.replace('"', "\"\""))).collect();
         let read = || {
-            let query = "SELECT id, name, model, datetime(updated, 'unixepoch', 'localtime'), \
+            let query = "SELECT id, name, model, datetime(updated / 1000, 'unixepoch', 'localtime'), \
                  (SELECT count(*) FROM messages WHERE conversation = id) FROM conversations \
                  WHERE ?1 = '' OR id IN (SELECT conversation FROM words WHERE words MATCH ?1) \
                  ORDER BY updated DESC, id DESC";

@@ -2,7 +2,9 @@
 
 use crate::home::{Home, stderr};
 
-const VERBS: [&str; 19] = [
+const VERBS: [&str; 21] = [
+    "chat",
+    "history",
     "tokenize",
     "detokenize",
     "template",

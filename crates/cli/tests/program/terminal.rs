@@ -10,8 +10,9 @@ use serde_json::json;
 use crate::chat::thinker;
 use crate::home::{Home, PATIENCE, argument};
 
-/// What the line editor tells the terminal when it begins to read a line.
-const PROMPT: &str = "\u{1b}[?2004h";
+/// What the line editor tells the terminal when it begins to read a line, and when it has painted it. What is typed
+/// before that may be lost.
+const PROMPT: (&str, &str) = ("\u{1b}[?2004h", "\u{1b}[?2026l");
 
 /// A chat in a terminal of this kind.
 fn chat(home: &Home, term: &str, flags: &[&str]) -> PtySession {
@@ -42,6 +43,14 @@ fn until(terminal: &mut PtySession, word: &str) -> String {
     terminal.exp_string(word).unwrap_or_else(|error| panic!("{word:?} does not come: {error}"))
 }
 
+/// What the program writes until it reads the next line.
+#[track_caller]
+fn prompt(terminal: &mut PtySession) -> String {
+    let text = until(terminal, PROMPT.0);
+    until(terminal, PROMPT.1);
+    text
+}
+
 #[track_caller]
 fn leave(mut terminal: PtySession) {
     terminal.send_line("/exit").unwrap();
@@ -52,16 +61,16 @@ fn leave(mut terminal: PtySession) {
 fn a_first_chat_says_how_to_get_a_model_and_answers() {
     let home = Home::new();
     let mut terminal = chat(&home, "xterm", &["--seed", "1", "--max-tokens", "16"]);
-    let greeting = until(&mut terminal, PROMPT);
+    let greeting = prompt(&mut terminal);
     for word in ["/help", "influence search", "influence download -m", "influence chat -m"] {
         assert!(greeting.contains(word), "{word}: {greeting:?}");
     }
     terminal.send_line("Once upon a time").unwrap();
-    let answer = until(&mut terminal, PROMPT);
+    let answer = prompt(&mut terminal);
     assert!(answer.contains("there was") || answer.split_whitespace().count() > 8, "{answer:?}");
     terminal.send_line("/stats").unwrap();
     until(&mut terminal, "decode");
-    until(&mut terminal, PROMPT);
+    prompt(&mut terminal);
     leave(terminal);
     let rows = home.json(&["history", "--json"]);
     assert_eq!(rows[0]["messages"], 2, "{rows}");
@@ -77,18 +86,18 @@ fn ctrl_c_stops_the_answer_and_ctrl_d_leaves() {
     let home = Home::new();
     let folder = endless(&home);
     let mut terminal = chat(&home, "xterm", &["--seed", "1", "--model-path", argument(&folder)]);
-    until(&mut terminal, PROMPT);
+    prompt(&mut terminal);
     terminal.send_control('c').unwrap();
     until(&mut terminal, "leaves");
     for _ in 0..2 {
-        until(&mut terminal, PROMPT);
+        prompt(&mut terminal);
         terminal.send_line("w1 w2 w3").unwrap();
         until(&mut terminal, "w3");
         until(&mut terminal, "w");
         terminal.send_control('c').unwrap();
         until(&mut terminal, "(stopped)");
     }
-    until(&mut terminal, PROMPT);
+    prompt(&mut terminal);
     terminal.send_control('d').unwrap();
     terminal.exp_eof().unwrap();
 }
@@ -97,13 +106,15 @@ fn ctrl_c_stops_the_answer_and_ctrl_d_leaves() {
 fn commands_are_completed_and_messages_have_several_lines() {
     let home = Home::new();
     let mut terminal = chat(&home, "xterm", &["--seed", "1", "--max-tokens", "8"]);
-    until(&mut terminal, PROMPT);
+    prompt(&mut terminal);
     terminal.send("/he\t\r").unwrap();
+    terminal.flush().unwrap();
     until(&mut terminal, "what the model is told before all else");
     until(&mut terminal, "Tab completes");
+    prompt(&mut terminal);
     terminal.send_line("first\\").unwrap();
     terminal.send_line("second").unwrap();
-    until(&mut terminal, PROMPT);
+    prompt(&mut terminal);
     terminal.send_line("/export talk.json").unwrap();
     until(&mut terminal, "written to");
     leave(terminal);
@@ -117,15 +128,16 @@ fn reasoning_is_folded_and_unfolded() {
     let folder = thinker(&home);
     let flags = ["--temperature", "0", "--max-tokens", "12", "--model-path", argument(&folder)];
     let mut terminal = chat(&home, "xterm", &flags);
-    until(&mut terminal, PROMPT);
+    prompt(&mut terminal);
     terminal.send_line("w1").unwrap();
     until(&mut terminal, "\u{1b}[2mthinking, ");
     until(&mut terminal, "thought for ");
-    until(&mut terminal, PROMPT);
+    prompt(&mut terminal);
     terminal.send_line("/think show").unwrap();
+    prompt(&mut terminal);
     terminal.send_line("w1").unwrap();
     until(&mut terminal, "\u{1b}[2mw");
-    until(&mut terminal, PROMPT);
+    prompt(&mut terminal);
     leave(terminal);
 }
 
@@ -133,7 +145,7 @@ fn reasoning_is_folded_and_unfolded() {
 fn a_full_context_is_the_users_choice() {
     let home = Home::new();
     let mut terminal = chat(&home, "xterm", &["-c", "96", "--max-tokens", "24", "--seed", "1"]);
-    until(&mut terminal, PROMPT);
+    prompt(&mut terminal);
     let mut asked = 0;
     for _ in 0..8 {
         terminal.send_line("Tell me about a king and a bird.").unwrap();
@@ -144,7 +156,7 @@ fn a_full_context_is_the_users_choice() {
             terminal.send_line(["s", "d"][asked - 1]).unwrap();
             let told = ["Nothing was sent", "no longer given"][asked - 1];
             until(&mut terminal, told);
-            until(&mut terminal, PROMPT);
+            prompt(&mut terminal);
         }
         if asked == 2 {
             break;
