@@ -8,13 +8,36 @@ use drive::logits;
 use models::{Checkpoint, CpuBackend, Scaling, Target};
 use weights::Gguf;
 
+/// Every fixture of a family that can be written.
 fn fixtures() -> Vec<PathBuf> {
+    let mut dirs = all();
+    let target = || Target::from_name("f32").unwrap();
+    dirs.retain(|d| Checkpoint::open(d).unwrap().convert(target(), false).is_ok());
+    assert!(dirs.len() >= 25, "of the first families some cannot be written: {dirs:?}");
+    dirs
+}
+
+fn all() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let mut dirs: Vec<PathBuf> = std::fs::read_dir(root).unwrap().map(|e| e.unwrap().path()).collect();
     dirs.retain(|d| d.join("config.json").exists());
     dirs.sort();
-    assert!(dirs.len() >= 25, "fixtures are missing: {dirs:?}");
     dirs
+}
+
+/// The other families are refused by name, with what to do instead.
+#[test]
+fn what_cannot_be_written_is_refused_by_name() {
+    let mut refused = 0;
+    for dir in all() {
+        let conversion = Checkpoint::open(&dir).unwrap().convert(Target::from_name("f32").unwrap(), false);
+        let Err(error) = conversion else { continue };
+        let text = error.to_string();
+        let told = text.contains("written as GGUF") || text.contains("take a GGUF of the model");
+        assert!(told, "{}: {text}", dir.display());
+        refused += 1;
+    }
+    assert!(refused > 0 && refused + fixtures().len() == all().len());
 }
 
 /// Converts `model` and gives the notes.
