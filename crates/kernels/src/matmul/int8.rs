@@ -12,7 +12,7 @@
 //! is dot x scale rounded once: conversion and product in one instruction (scales have at most 17
 //! significant bits, so the subtracted product is exact).
 //!
-//! Up to [`DIRECT`] tokens unpack the codes in registers; more have a stretch of weights unpacked once into
+//! Up to [`direct`] tokens unpack the codes in registers; more have a stretch of weights unpacked once into
 //! the first-level cache for all of them.
 
 // Index loops only: adapters of iterators are functions that are not always inlined, and registers then
@@ -20,31 +20,20 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::acts::{ActBlock, MAGIC};
+use super::stretch::{STRETCH, Unpack};
 use crate::isa::Isa;
 use crate::pack::layout::{BLOCK, C8, C8Narrow, Codes, Flat, Format, PANEL, Scales};
 use crate::simd::{Kernel, Simd, dispatch};
 use std::marker::PhantomData;
 
-/// Tokens that are done without unpacking to memory.
-pub const DIRECT: usize = 4;
-/// Columns unpacked at a time: 32 rows of them and their scales stay in the first-level cache.
-const STRETCH: usize = 512;
-/// Bytes of an unpacked stretch, with two scales (each twice) and two minima per block.
-pub const SCRATCH: usize = STRETCH / BLOCK * (32 * 32 + 6 * PANEL * 4);
+/// Tokens that are done without unpacking to memory: what the registers of `isa` hold at a time.
+fn direct(isa: Isa) -> usize {
+    if isa.min(Isa::best()) == Isa::Avx512 { 8 } else { 4 }
+}
 
 /// How far ahead of a stream from memory lines are asked for: the processor's own prefetch does not look
 /// past a page, and the arithmetic between two lines leaves it idle.
 const AHEAD: usize = 4096;
-
-/// What is subtracted from the codes of an unpacked stretch. Formats with minima have no offset; 64 leaves the
-/// codes of all narrow formats within 127, where AVX2's products do not saturate.
-const fn flat_offset<F: Format>() -> i32 {
-    match (F::C::WIDE, F::S::MIN) {
-        (true, _) => 128,
-        (_, true) => 0,
-        _ => 64,
-    }
-}
 
 /// Packed weights x a few tokens, codes unpacked in registers; or an unpacked stretch x many tokens.
 /// Results are added to `out`.
@@ -147,7 +136,7 @@ impl Walk {
 
 /// A whole panel x any number of tokens; the results are in `to` if there is one, else in `out`.
 pub fn panel<F: Format>(isa: Isa, p: Panel<'_, F, true>, scratch: &mut [u8]) {
-    if p.tokens <= DIRECT {
+    if p.tokens <= direct(isa) {
         return dispatch(isa, p);
     }
     let step = STRETCH / BLOCK;
@@ -176,71 +165,6 @@ fn flat<T: Format, F: Format>(isa: Isa, p: Panel<'_, F, true>) {
     dispatch(isa, Panel::<T, false> { units, offset, acts, stride, tokens, blocks, out, first, to, format });
 }
 
-/// Unpacks a stretch of packed weights.
-struct Unpack<'a, F> {
-    units: &'a [u8],
-    offset: i32,
-    blocks: usize,
-    to: &'a mut [u8],
-    format: PhantomData<F>,
-}
-
-impl<F: Format> Kernel for Unpack<'_, F> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        assert!(self.blocks * BLOCK <= STRETCH && self.to.len() >= SCRATCH);
-        assert!(
-            self.blocks.is_multiple_of(F::S::SUPER)
-                && self.units.len() >= self.blocks / F::S::SUPER * F::UNIT
-        );
-        // SAFETY: the asserts.
-        unsafe { unpack::<S, F>(s, self.units.as_ptr(), self.offset, self.blocks, self.to.as_mut_ptr()) }
-    }
-}
-
-/// Eight-bit codes and f32 scales of `blocks` blocks.
-///
-/// # Safety
-/// `units` has the blocks, `to` has room for them.
-#[inline(always)]
-unsafe fn unpack<S: Simd, F: Format>(s: S, units: *const u8, offset: i32, blocks: usize, to: *mut u8) {
-    let groups = if F::S::HALF { 2 } else { 1 };
-    let head_bytes = groups * PANEL * 4 * if F::S::MIN { 3 } else { 2 };
-    let shift = s.isplat(0x0101_0101 * (flat_offset::<F>() - offset));
-    for b in 0..blocks {
-        // SAFETY: block b of the units, and its place in `to`.
-        unsafe {
-            let unit = units.add(b / F::S::SUPER * F::UNIT);
-            let sub = b % F::S::SUPER;
-            let codes = unit.add(F::S::HEAD + sub * F::C::BYTES);
-            let head = to.add(b * (head_bytes + 1024));
-            let scales = head.cast::<f32>();
-            let mut row = 0;
-            while row < PANEL {
-                for half in 0..groups {
-                    let scale = F::S::scale(s, unit, sub, half, row);
-                    s.store(scales.add(half * PANEL + row), scale);
-                    let less = F::S::less(s, unit, scale, half, row);
-                    s.store(scales.add((groups + half) * PANEL + row), less);
-                    if F::S::MIN {
-                        let min = F::S::min(s, unit, sub, half, row);
-                        s.store(scales.add((2 * groups + half) * PANEL + row), min);
-                    }
-                }
-                let line = head.add(head_bytes + 4 * row);
-                macro_rules! group {
-                    ($($g:literal)*) => {$(
-                        s.istore(line.add($g * 128), s.iadd(F::C::get::<S, $g>(s, codes, row), shift));
-                    )*};
-                }
-                group!(0 1 2 3 4 5 6 7);
-                row += S::LANES;
-            }
-        }
-    }
-}
-
 /// All tokens, in equal tiles that the ISA's registers hold. The tiling has no influence on any result.
 ///
 /// # Safety
@@ -254,17 +178,17 @@ unsafe fn many<S: Simd, F: Format>(s: S, w: Walk, tokens: usize) {
         unsafe {
             let at = w.from(t);
             match (S::TILE, n) {
-                (1, _) => tile::<S, F, 1, 1, 0>(s, at),
-                (6, 1) => tile::<S, F, 1, 2, 0>(s, at),
-                (6, 2) => tile::<S, F, 2, 2, 0>(s, at),
-                (6, 3) => tile::<S, F, 3, 2, 0>(s, at),
-                (6, 4) => tile::<S, F, 4, 2, 0>(s, at),
-                (6, 5) => tile::<S, F, 5, 2, 0>(s, at),
-                (6, _) => tile::<S, F, 6, 2, 0>(s, at),
-                (_, 1) => tile::<S, F, 1, 4, 0>(s, at),
-                (_, 2) => tile::<S, F, 2, 2, 0>(s, at),
-                (_, 3) => tile::<S, F, 3, 1, 0>(s, at),
-                (_, _) => tile::<S, F, 4, 1, 0>(s, at),
+                (1, _) => tile::<S, F, 1, 1, 1, 0>(s, at),
+                (6, 1) => tile::<S, F, 1, 2, 1, 0>(s, at),
+                (6, 2) => tile::<S, F, 2, 2, 1, 0>(s, at),
+                (6, 3) => tile::<S, F, 3, 2, 1, 0>(s, at),
+                (6, 4) => tile::<S, F, 4, 2, 1, 0>(s, at),
+                (6, 5) => tile::<S, F, 5, 2, 1, 0>(s, at),
+                (6, _) => tile::<S, F, 6, 2, 1, 0>(s, at),
+                (_, 1) => tile::<S, F, 1, 4, 1, 0>(s, at),
+                (_, 2) => tile::<S, F, 2, 2, 1, 0>(s, at),
+                (_, 3) => tile::<S, F, 3, 1, 1, 0>(s, at),
+                (_, _) => tile::<S, F, 4, 1, 1, 0>(s, at),
             }
         }
         t += n;
@@ -272,7 +196,7 @@ unsafe fn many<S: Simd, F: Format>(s: S, w: Walk, tokens: usize) {
     }
 }
 
-/// At most [`DIRECT`] tokens, by fours, twos and ones: fewer shapes to compile for each format.
+/// At most [`direct`] tokens, by eights, fours, twos and ones: fewer shapes to compile for each format.
 ///
 /// # Safety
 /// As for [`Panel::run`].
@@ -282,6 +206,7 @@ unsafe fn few<S: Simd, F: Format>(s: S, w: Walk, tokens: usize) {
     while t < tokens {
         let n = match tokens - t {
             _ if S::TILE == 1 => 1,
+            8.. if S::TILE == 6 => 8,
             4.. => 4,
             2 | 3 => 2,
             _ => 1,
@@ -290,50 +215,41 @@ unsafe fn few<S: Simd, F: Format>(s: S, w: Walk, tokens: usize) {
         unsafe {
             let at = w.from(t);
             match (S::TILE, n) {
-                (1, _) => tile::<S, F, 1, 1, AHEAD>(s, at),
-                (6, 1) => tile::<S, F, 1, 2, AHEAD>(s, at),
-                (6, 2) => tile::<S, F, 2, 2, AHEAD>(s, at),
-                (6, _) => tile::<S, F, 4, 2, AHEAD>(s, at),
-                (_, 1) => tile::<S, F, 1, 4, AHEAD>(s, at),
-                (_, 2) => tile::<S, F, 2, 2, AHEAD>(s, at),
-                (_, _) => tile::<S, F, 4, 1, AHEAD>(s, at),
+                (1, _) => tile::<S, F, 1, 1, 1, AHEAD>(s, at),
+                (6, 1) => tile::<S, F, 1, 2, 1, AHEAD>(s, at),
+                (6, 2) => tile::<S, F, 2, 2, 1, AHEAD>(s, at),
+                (6, 4) => tile::<S, F, 4, 2, 1, AHEAD>(s, at),
+                (6, _) => tile::<S, F, 8, 1, 2, AHEAD>(s, at),
+                (_, 1) => tile::<S, F, 1, 4, 1, AHEAD>(s, at),
+                (_, 2) => tile::<S, F, 2, 2, 1, AHEAD>(s, at),
+                (_, _) => tile::<S, F, 4, 1, 1, AHEAD>(s, at),
             }
         }
         t += n;
     }
 }
 
-/// `NT` tokens x the panel, `RT` registers of rows at a time, added to what `out` holds; lines
-/// `FAR` bytes ahead are prefetched.
+/// `NT` tokens x the panel, `G` times `RT` registers of rows at a time, added to what `out` holds; lines
+/// `FAR` bytes ahead are prefetched. The dots of a block take `NT` x `RT` registers and the sums `G` times as
+/// many: with `G` = 2 all rows of a panel are done while its stream of codes is read once.
 ///
 /// # Safety
 /// As for [`Panel::run`], with `NT` tokens.
 #[inline(always)]
-unsafe fn tile<S: Simd, F: Format, const NT: usize, const RT: usize, const FAR: usize>(s: S, w: Walk) {
+unsafe fn tile<S: Simd, F: Format, const NT: usize, const RT: usize, const G: usize, const FAR: usize>(
+    s: S,
+    w: Walk,
+) {
     let mut row = 0;
     while row < PANEL {
-        let mut acc = [[s.splat(0.0); RT]; NT];
+        let mut acc = [[[s.splat(0.0); RT]; NT]; G];
         // SAFETY: `out` has NT x 32; units and activations have `blocks` blocks.
         unsafe {
-            for t in 0..NT {
-                for r in 0..RT {
-                    if !w.first {
-                        acc[t][r] = s.load(w.out.add(t * PANEL + row + r * S::LANES));
-                    }
-                    if let Some(to) = w.to {
-                        s.prefetch(to.at.wrapping_add(t * to.stride + row + r * S::LANES).cast());
-                    }
-                }
+            for g in 0..G {
+                begin::<S, NT, RT>(s, &w, row + g * RT * S::LANES, &mut acc[g]);
             }
             for u in 0..w.blocks / F::S::SUPER {
                 let unit = w.units.add(u * F::UNIT);
-                if FAR > 0 {
-                    let mut ahead = 0;
-                    while ahead < F::UNIT {
-                        s.prefetch(unit.wrapping_add(FAR + ahead));
-                        ahead += 64;
-                    }
-                }
                 for sub in 0..F::S::SUPER {
                     let acts = w.acts.add(u * F::S::SUPER + sub);
                     if FAR == 0 {
@@ -342,23 +258,80 @@ unsafe fn tile<S: Simd, F: Format, const NT: usize, const RT: usize, const FAR: 
                             s.prefetch(acts.wrapping_add(t * w.stride + 4).cast());
                         }
                     }
-                    block::<S, F, NT, RT, FAR>(s, unit, sub, row, acts, w.stride, w.offset, &mut acc);
+                    for g in 0..G {
+                        if FAR > 0 {
+                            ahead::<S, F, G>(s, unit.wrapping_add(FAR), sub * G + g);
+                        }
+                        let row = row + g * RT * S::LANES;
+                        block::<S, F, NT, RT, FAR>(s, unit, sub, row, acts, w.stride, w.offset, &mut acc[g]);
+                    }
                 }
             }
-            for t in 0..NT {
-                for r in 0..RT {
-                    let at = row + r * S::LANES;
-                    let Some(to) = w.to else {
-                        s.store(w.out.add(t * PANEL + at), acc[t][r]);
-                        continue;
-                    };
-                    let out = to.at.add(t * to.stride + at);
-                    let v = s.add(acc[t][r], s.load(to.bias.add(at)));
-                    s.store(out, if to.add { s.add(s.load(out), v) } else { v });
-                }
+            for g in 0..G {
+                end::<S, NT, RT>(s, &w, row + g * RT * S::LANES, &acc[g]);
             }
         }
-        row += RT * S::LANES;
+        row += G * RT * S::LANES;
+    }
+}
+
+/// Asks for part `part` of a unit's lines, each block and group of rows asking for its share: a whole unit at
+/// once would fill the buffers of the first-level cache, and arithmetic would wait for memory.
+#[inline(always)]
+fn ahead<S: Simd, F: Format, const G: usize>(s: S, unit: *const u8, part: usize) {
+    let share = F::UNIT.div_ceil(F::S::SUPER * G);
+    let mut at = 0;
+    while at < share {
+        s.prefetch(unit.wrapping_add(part * share + at));
+        at += 64;
+    }
+}
+
+/// The sums so far of the rows from `row` on.
+///
+/// # Safety
+/// As for [`tile`].
+#[inline(always)]
+unsafe fn begin<S: Simd, const NT: usize, const RT: usize>(
+    s: S,
+    w: &Walk,
+    row: usize,
+    acc: &mut [[S::F; RT]; NT],
+) {
+    for t in 0..NT {
+        for r in 0..RT {
+            let at = row + r * S::LANES;
+            if !w.first {
+                // SAFETY: `out` has NT x 32.
+                acc[t][r] = unsafe { s.load(w.out.add(t * PANEL + at)) };
+            }
+            if let Some(to) = w.to {
+                s.prefetch(to.at.wrapping_add(t * to.stride + at).cast());
+            }
+        }
+    }
+}
+
+/// Puts the sums of the rows from `row` on where they belong.
+///
+/// # Safety
+/// As for [`tile`].
+#[inline(always)]
+unsafe fn end<S: Simd, const NT: usize, const RT: usize>(s: S, w: &Walk, row: usize, acc: &[[S::F; RT]; NT]) {
+    for t in 0..NT {
+        for r in 0..RT {
+            let at = row + r * S::LANES;
+            // SAFETY: `out` has NT x 32; a target has a row of outputs for each token.
+            unsafe {
+                let Some(to) = w.to else {
+                    s.store(w.out.add(t * PANEL + at), acc[t][r]);
+                    continue;
+                };
+                let out = to.at.add(t * to.stride + at);
+                let v = s.add(acc[t][r], s.load(to.bias.add(at)));
+                s.store(out, if to.add { s.add(s.load(out), v) } else { v });
+            }
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod acts;
 mod float;
 mod int8;
+mod stretch;
 
 use crate::alloc::Buffer;
 use crate::isa::Isa;
@@ -313,7 +314,7 @@ impl Scratch {
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch {
-        bytes: Buffer::zeroed(int8::SCRATCH),
+        bytes: Buffer::zeroed(stretch::SCRATCH),
         floats: Buffer::zeroed(float::SCRATCH),
         out: Buffer::zeroed(8 * PANEL),
         sums: Buffer::zeroed(16 * PANEL),
