@@ -25,6 +25,7 @@ mod olmo;
 mod phi;
 mod qwen_next;
 mod rwkv;
+mod zamba;
 
 use weights::Tensor;
 
@@ -120,6 +121,7 @@ const FAMILIES: &[&[Arch]] = &[
     rwkv::ARCHS,
     olmo::ARCHS,
     phi::ARCHS,
+    zamba::ARCHS,
 ];
 
 /// Every row.
@@ -269,6 +271,7 @@ impl Spec {
             parallel: false,
             residual_scale: 1.0,
             ffn_scales: FfnScales::ONE,
+            lead: None,
         };
         let eps = h.opt_positive("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-6);
         let norm = Norm { kind: NormKind::Rms, eps, affine: true };

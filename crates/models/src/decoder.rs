@@ -3,10 +3,12 @@
 //! `load.rs` fills it; the engine calls [`Model::forward`] once a step.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use crate::backend::{Backend, Expert, LogitShape};
 use crate::batch::{Batch, CacheShape, Model, Span};
 use crate::encoder::ClassifierWeights;
+use crate::lead;
 use crate::mixers::{Branch, Memory, Mixer, MixerWeights, Reading, attn};
 use crate::moe::Moe;
 use crate::spec::{Act, Ffn, Layer, Spec};
@@ -22,6 +24,8 @@ pub struct Decoder<B: Backend> {
     pub(crate) types: Option<(B::Linear, usize)>,
     pub(crate) embed_norm: Option<B::Norm>,
     pub(crate) layers: Vec<LayerWeights<B>>,
+    /// What leads several layers, by the number of the first of them.
+    pub(crate) blocks: BTreeMap<usize, lead::Block<B>>,
     pub(crate) norm: Option<B::Norm>,
     /// `None` where the embedding serves as output matrix.
     pub(crate) head: Option<B::Linear>,
@@ -32,6 +36,8 @@ pub struct Decoder<B: Backend> {
 
 /// The weights of one layer.
 pub(crate) struct LayerWeights<B: Backend> {
+    /// Put in once the blocks that layers share are loaded.
+    pub lead: Option<lead::Turn<B>>,
     pub mixers: Vec<MixerWeights<B>>,
     pub ffn: FfnWeights<B>,
     pub before_mixer: Option<B::Norm>,
@@ -71,8 +77,9 @@ impl<B: Backend> Decoder<B> {
         x: &mut B::Rows,
         batch: &Batch,
         step: &B::Step,
-        first: &RefCell<Vec<f32>>,
+        (start, first): (Option<&B::Rows>, &RefCell<Vec<f32>>),
     ) -> Result<()> {
+        let led = self.led(index, x, batch, step, start, first)?;
         let (backend, weights) = (&self.backend, &self.layers[index]);
         let layer = &self.spec.layers[index];
         let read = |x: &B::Rows, memories: &mut [Vec<Memory<B>>]| {
@@ -81,7 +88,7 @@ impl<B: Backend> Decoder<B> {
             let mix = mixers.map(|(i, (mixer, w))| mix(mixer, w, &from, memories, (index, i)));
             mix.collect::<Result<Vec<_>>>()
         };
-        let mixed = read(x, &mut self.memories)?;
+        let mixed = read(led.as_ref().unwrap_or(x), &mut self.memories)?;
         // In a parallel layer both branches read the stream before either adds to it.
         let early = if layer.parallel {
             let norm = weights.before_ffn.as_ref().or(weights.before_mixer.as_ref());
@@ -114,14 +121,40 @@ impl<B: Backend> Decoder<B> {
         Ok(())
     }
 
+    /// What the mixers of a layer read instead of the stream, if something leads them.
+    fn led(
+        &mut self,
+        index: usize,
+        x: &B::Rows,
+        batch: &Batch,
+        step: &B::Step,
+        start: Option<&B::Rows>,
+        first: &RefCell<Vec<f32>>,
+    ) -> Result<Option<B::Rows>> {
+        let (Some(lead), Some(turn)) = (&self.spec.layers[index].lead, &self.layers[index].lead) else {
+            return Ok(None);
+        };
+        let block = self.blocks.get(&lead.home).ok_or_else(lead::homeless)?;
+        let memory = self.memories[index].last_mut().ok_or_else(attn::lost)?;
+        let from = Reading { backend: &self.backend, x, norm: None, batch, step, first };
+        let start = start.ok_or_else(attn::lost)?;
+        lead.run((block, turn), &from, start, memory, self.spec.dim).map(Some)
+    }
+
     /// The stream after the last layer.
     fn stream(&mut self, batch: &Batch) -> Result<B::Rows> {
         let rotations = self.spec.ropes.iter().map(|r| r.rotation(batch)).collect();
         let step = self.backend.step(batch, rotations)?;
         let mut x = self.embedded(batch)?;
+        let start = match self.spec.layers.iter().any(|l| l.lead.is_some()) {
+            true => Some(
+                self.backend.host(&[&x], self.spec.dim, &mut |_, rows, out| out.copy_from_slice(rows[0]))?,
+            ),
+            false => None,
+        };
         let first = RefCell::default();
         for index in 0..self.layers.len() {
-            self.layer(index, &mut x, batch, &step, &first)?;
+            self.layer(index, &mut x, batch, &step, (start.as_ref(), &first))?;
         }
         Ok(x)
     }

@@ -16,6 +16,7 @@ mod encoder;
 mod error;
 mod hparam_keys;
 mod hparams;
+mod lead;
 mod load;
 mod mixers;
 mod moe;
@@ -37,6 +38,7 @@ pub use decoder::Decoder;
 pub use encoder::{Classifier, Embedding, Pool};
 pub use error::{Error, Result};
 pub use kernels::attention::KvType;
+pub use lead::Lead;
 pub use mixers::{
     Alibi, Attn, ChannelMix, DeltaNet, Mamba, Mamba2, Mixer, Mla, NormScope, QkNorm, RgLru, ShortConv,
     Temperature, TimeMix4, TimeMix7,

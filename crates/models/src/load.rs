@@ -8,6 +8,8 @@ mod layer;
 
 pub(crate) use layer::{LayerLoader, by_group};
 
+use std::collections::BTreeMap;
+
 use crate::Result;
 use crate::backend::Backend;
 use crate::checkpoint::Checkpoint;
@@ -46,7 +48,16 @@ impl Checkpoint {
         let around = loader(if inside { "blk.0.".into() } else { String::new() });
         let embed_norm = around.opt_norm(spec.embed_norm, "token_embd_norm")?;
         let layers = spec.layers.iter().enumerate().map(|(i, l)| loader(format!("blk.{i}.")).layer(l));
-        let layers = layers.collect::<Result<Vec<_>>>()?;
+        let mut layers = layers.collect::<Result<Vec<_>>>()?;
+        let mut blocks = BTreeMap::new();
+        for (i, layer) in spec.layers.iter().enumerate() {
+            let Some(lead) = &layer.lead else { continue };
+            let (home, own) = (loader(format!("blk.{}.", lead.home)), loader(format!("blk.{i}.")));
+            if lead.home == i {
+                blocks.insert(i, lead.load_block(&home)?);
+            }
+            layers[i].lead = Some(lead.load(&home, &own)?);
+        }
         let types = match top.rows_of("token_types.weight").filter(|_| spec.token_types) {
             Some(kinds) => Some((top.linear("token_types", kinds, spec.dim)?, kinds)),
             None => None,
@@ -69,6 +80,7 @@ impl Checkpoint {
             types,
             embed_norm,
             layers,
+            blocks,
             norm,
             head,
             classifier,

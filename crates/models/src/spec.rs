@@ -5,6 +5,7 @@
 //! runs it.
 
 use crate::encoder::{Classifier, Embedding};
+use crate::lead::Lead;
 use crate::mixers::Mixer;
 use crate::moe::Moe;
 use crate::rope::Rope;
@@ -83,6 +84,8 @@ pub enum NormKind {
 /// One layer: a mixer over positions and a feed-forward, each inside the residual stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layer {
+    /// What is added to what the mixers read.
+    pub lead: Option<Box<Lead>>,
     /// What mixes positions: one mixer as a rule, none in a layer that is only a feed-forward, several that
     /// read the same input side by side (Falcon-H1).
     pub mixers: Vec<Mixer>,
@@ -287,7 +290,7 @@ impl Spec {
     /// Number of parameters that the spec calls for, biases not counted.
     pub fn parameters(&self) -> u64 {
         let head = if self.tied == Some(false) { 2 } else { 1 };
-        let layers: u64 = self.layers.iter().map(|l| l.parameters(self.dim)).sum();
+        let layers: u64 = self.layers.iter().enumerate().map(|(i, l)| l.parameters(self.dim, i)).sum();
         let positions = self.positions.map_or(0, |p| p.rows * self.dim);
         let norms = usize::from(self.final_norm) + usize::from(self.embed_norm);
         (head * self.vocab * self.dim + norms * self.dim + positions) as u64 + layers
@@ -304,8 +307,12 @@ impl Spec {
 }
 
 impl Layer {
-    /// Its mixers, and the one that stands for a feed-forward.
+    /// Its mixers, the one that stands for a feed-forward, and the one that leads them.
     pub fn all_mixers(&self) -> impl Iterator<Item = &Mixer> {
+        self.own_mixers().chain(self.lead.as_ref().map(|l| &l.attn))
+    }
+
+    fn own_mixers(&self) -> impl Iterator<Item = &Mixer> {
         let last = match &self.ffn {
             Ffn::Mixer(mixer) => Some(&**mixer),
             _ => None,
@@ -313,8 +320,10 @@ impl Layer {
         self.mixers.iter().chain(last)
     }
 
-    fn parameters(&self, dim: usize) -> u64 {
-        let mixers: u64 = self.all_mixers().map(|m| m.parameters(dim)).sum();
+    /// Of layer number `index`.
+    fn parameters(&self, dim: usize, index: usize) -> u64 {
+        let mixers: u64 = self.own_mixers().map(|m| m.parameters(dim)).sum();
+        let lead = self.lead.as_ref().map_or(0, |l| l.parameters(dim, index));
         let ffn = match &self.ffn {
             // Counted among the mixers.
             Ffn::None | Ffn::Mixer(_) => 0,
@@ -325,6 +334,6 @@ impl Layer {
         let n = &self.norms;
         let norms = [n.before_mixer, n.after_mixer, n.before_ffn, n.after_ffn, n.after_sums, n.after_sums];
         let norms = norms.iter().filter(|&&x| x).count();
-        mixers + (ffn + norms * dim) as u64
+        lead + mixers + (ffn + norms * dim) as u64
     }
 }

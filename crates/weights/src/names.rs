@@ -132,6 +132,13 @@ fn translate(name: &str, overrides: &[(&str, &str)], place: &str) -> Option<Stri
     if let Some((before, head)) = module.split_once(".norms.") {
         return Some(format!("{}.{}{suffix}", find(&format!("{before}.norms"))?, layer_number(head)?));
     }
+    // What lies in lists within a layer: all their numbers go to the end.
+    let list = module.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    if let Some(row) = find(list).filter(|_| list.len() < module.len()) {
+        let numbers = module[list.len()..].split('.').skip(1);
+        let numbers = numbers.map(|n| layer_number(n).map(|n| format!(".{n}")));
+        return Some(format!("{row}{}{suffix}", numbers.collect::<Option<String>>()?));
+    }
     let (before, rest) = module.split_once(".experts.")?;
     let (expert, part) = rest.split_once('.')?;
     let row = find(&format!("{before}.experts.{part}"))?;
@@ -184,6 +191,10 @@ mod tests {
         let name = |n: &str| gguf_name(n, rows);
         assert_eq!(name("model.decoder.final_layer_norm.bias").as_deref(), Some("output_norm.bias"));
         assert_eq!(name("decoder.layers.3.final_layer_norm.bias").as_deref(), Some("blk.3.ffn_norm.bias"));
+        let list = &[("mlp.beside", "lead_up_beside")];
+        let listed = gguf_name("model.layers.1.mlp.beside.4.0.weight", list);
+        assert_eq!(listed.as_deref(), Some("blk.1.lead_up_beside.4.0.weight"));
+        assert_eq!(gguf_name("model.layers.1.mlp.beside.04.0.weight", list), None);
         let heads = &[("self_attn.q_layernorm.norms", "attn_q_norm")];
         let head = gguf_name("model.layers.1.self_attn.q_layernorm.norms.4.weight", heads);
         assert_eq!(head.as_deref(), Some("blk.1.attn_q_norm.4.weight"));

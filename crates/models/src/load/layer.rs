@@ -63,6 +63,11 @@ impl<B: Backend> LayerLoader<'_, B> {
         self.tensors.pass_over(&self.name(name));
     }
 
+    /// Says that what begins so may stand in the file without being used.
+    pub fn pass_over_beginning(&self, with: &str) {
+        self.tensors.pass_over_beginning(&[&self.name(with)]);
+    }
+
     /// The numbers of the matrix `name.weight`, to be taken apart.
     pub fn matrix(&self, name: &str, out: usize, inner: usize) -> Result<weights::Tensor> {
         self.tensors.get(&self.name(&format!("{name}.weight")), &[out, inner])
@@ -212,6 +217,7 @@ impl<B: Backend> LayerLoader<'_, B> {
         let second = self.has("attn_norm_2.weight");
         let (mixer, ffn) = if second { ("attn_norm_2", "attn_norm") } else { ("attn_norm", "ffn_norm") };
         Ok(LayerWeights {
+            lead: None,
             before_mixer: self.opt_norm(norms.before_mixer, mixer)?,
             mixers: layer.mixers.iter().map(|m| m.load(self)).collect::<Result<_>>()?,
             after_mixer: self.opt_norm(norms.after_mixer, "post_attention_norm")?,

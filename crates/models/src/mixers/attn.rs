@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::backend::Backend;
 use crate::error::Error;
+use crate::lead::Beside;
 use crate::load::{LayerLoader, by_group};
 use crate::mixers::{Branch, Memory, Reading};
 
@@ -221,10 +222,43 @@ impl Attn {
         })
     }
 
+    /// Matrices that read rows of another width than the stream's, and nothing else.
+    pub(crate) fn load_wide<B: Backend>(
+        &self,
+        from: &LayerLoader<'_, B>,
+        width: usize,
+        prefix: &str,
+    ) -> Result<Weights<B>> {
+        let linear =
+            |part: &str, out: usize, inner: usize| from.linear(&format!("{prefix}{part}"), out, inner);
+        Ok(Weights {
+            q: linear("q", self.q_dim(), width)?,
+            kv: Some((linear("k", self.k_dim(), width)?, linear("v", self.v_dim(), width)?)),
+            o: linear("output", from.dim, self.out_dim())?,
+            gate: None,
+            q_norm: None,
+            k_norm: None,
+            v_norm: None,
+            sinks: None,
+            sub_norm: None,
+        })
+    }
+
     /// Runs one layer; `memory` is its own, or that of the layer whose keys and values it shares.
     pub(crate) fn run<'w, B: Backend>(
         &self,
         w: &'w Weights<B>,
+        from: &Reading<'_, B>,
+        memory: &mut Memory<B>,
+    ) -> Result<Branch<'w, B>> {
+        self.run_beside(w, &[], from, memory)
+    }
+
+    /// The same with narrow matrices beside those of queries, keys and values.
+    pub(crate) fn run_beside<'w, B: Backend>(
+        &self,
+        w: &'w Weights<B>,
+        beside: &[Beside<B>],
         from: &Reading<'_, B>,
         memory: &mut Memory<B>,
     ) -> Result<Branch<'w, B>> {
@@ -234,7 +268,11 @@ impl Attn {
             .flatten()
             .chain(w.kv.iter().flat_map(|(k, v)| [k, v]))
             .collect();
-        let mut rows = backend.project(from.x, from.norm, &to)?.into_iter();
+        let mut rows = backend.project(from.x, from.norm, &to)?;
+        for (rows, narrow) in rows.iter_mut().zip(beside) {
+            narrow.add_to(backend, rows, from.x, from.norm)?;
+        }
+        let mut rows = rows.into_iter();
         let mut next = || rows.next().ok_or_else(lost);
         let q = self.prepare(next()?, self.q_dim(), w.q_norm.as_ref(), from)?;
         let gate = w.gate.as_ref().map(|_| next()).transpose()?;
