@@ -82,11 +82,12 @@ fn lead(h: &Hparams, s: &mut Spec) -> Result<Lead> {
     let rotated = h.opt_bool("use_mem_rope")?.unwrap_or(false);
     s.ropes = if rotated { vec![rope] } else { vec![] };
     let scale = (attn.head_dim as f32 / 2.0).powf(-0.5);
-    let rank = h.opt_usize("adapter_rank")?.unwrap_or(128);
+    let width_or = |key: &str, usual: usize| if h.has(key) { h.dim(key) } else { Ok(usual) };
+    let rank = width_or("adapter_rank", 128)?;
     let beside = h.opt_bool("use_shared_attention_adapter")?.unwrap_or(false);
     Ok(Lead {
         attn: Mixer::Attn(Attn { scale, rope: rotated.then_some(0), ..attn }),
-        dim: h.opt_usize("feed_forward_length")?.unwrap_or(4 * s.dim),
+        dim: width_or("feed_forward_length", 4 * s.dim)?,
         act: activation(h, Act::Gelu)?,
         home: 0,
         turn: 0,
