@@ -72,12 +72,6 @@ enum Test {
     Decode { tokens: usize, depth: usize, sequences: usize },
 }
 
-/// The machine's limits with one number of threads.
-struct Peaks {
-    int8_gops: f64,
-    f32_gflops: f64,
-}
-
 /// Runs the verb.
 ///
 /// # Errors
@@ -119,15 +113,15 @@ fn measure(
     rows: &mut Rows<impl Write>,
 ) -> Result<()> {
     let probe = Probe::new(threads);
-    let peaks = Peaks { int8_gops: probe.int8_gops(), f32_gflops: probe.f32_gflops() };
     let start = Instant::now();
     let mut bench = Bench::load(path, threads, kv)?;
     let load_seconds = start.elapsed().as_secs_f64();
+    let product_peak = probe.peak(bench.work.product);
     for &test in tests {
         let before = probe.read_gbs();
         let seconds = test.run(&mut bench, repetitions)?;
         let read_gbs = before.max(probe.read_gbs());
-        let mut row = test.row(&bench.work, &seconds, &peaks, read_gbs);
+        let mut row = test.row(&bench.work, &seconds, product_peak, read_gbs);
         row.model = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         row.threads = probe.threads();
         row.load_seconds = load_seconds;
@@ -157,7 +151,7 @@ impl Test {
         Ok((0..repetitions).map(|_| once(tokens)).collect::<std::result::Result<_, _>>()?)
     }
 
-    fn row(self, work: &Work, seconds: &[f64], peaks: &Peaks, read_gbs: f64) -> Row {
+    fn row(self, work: &Work, seconds: &[f64], product_peak: f64, read_gbs: f64) -> Row {
         let (name, tokens) = match self {
             Test::Prefill { tokens, depth } => (format!("pp{tokens}{}", at(depth)), tokens),
             Test::Decode { tokens, depth, sequences } => {
@@ -170,9 +164,8 @@ impl Test {
         let median = row.median();
         match self {
             Test::Prefill { .. } => {
-                let peak = if work.floats { peaks.f32_gflops } else { peaks.int8_gops };
                 let gops = median * 2.0 * work.layer_parameters as f64 / 1e9;
-                Row { rate: gops, unit: if work.floats { "GFLOP/s" } else { "GOP/s" }, peak, ..row }
+                Row { rate: gops, unit: work.product.unit(), peak: product_peak, ..row }
             }
             Test::Decode { sequences, .. } => {
                 let gbs = median / sequences as f64 * work.decode_bytes as f64 / 1e9;

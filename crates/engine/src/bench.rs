@@ -9,7 +9,7 @@ use weights::Tensor;
 
 use crate::{EngineConfig, EngineError, LoadError, available_memory};
 
-pub use models::{Batch, Probe};
+pub use models::{Batch, Probe, Product};
 
 /// Rows of one forward step while a prompt is read.
 const CHUNK: usize = 512;
@@ -26,8 +26,8 @@ pub struct Work {
     pub parameters: u64,
     /// Bytes of all tensors.
     pub bytes: u64,
-    /// Whether most of these matrices are of floats (multiplied as floats) rather than quantized.
-    pub floats: bool,
+    /// What most numbers in these matrices are multiplied as.
+    pub product: Product,
 }
 
 /// A model and room for the sequences that it is measured with.
@@ -132,7 +132,8 @@ fn work(checkpoint: &Checkpoint, spec: &Spec) -> Work {
     let is_head = |name: &str| named(name, &["lm_head.weight"]) || name == "output.weight";
     let is_embed = |name: &str| named(name, &["token_embd.weight", "embed_tokens.weight", "wte.weight"]);
     let has_head = spec.tied != Some(true) && checkpoint.tensors().any(|t| is_head(&t.name));
-    let (mut work, mut floats) = (Work::default(), 0);
+    let (mut work, mut by_product) =
+        (Work::default(), [Product::Int8, Product::F32, Product::Bf16].map(|p| (0, p)));
     for tensor in checkpoint.tensors() {
         let (numbers, bytes) = (tensor.elements() as u64, tensor.bytes().len() as u64);
         (work.parameters, work.bytes) = (work.parameters + numbers, work.bytes + bytes);
@@ -143,12 +144,13 @@ fn work(checkpoint: &Checkpoint, spec: &Spec) -> Work {
         let (head, embed) = (is_head(&tensor.name), is_embed(&tensor.name));
         if !embed && !head {
             work.layer_parameters += numbers;
-            floats += if is_float(tensor.dtype.format().name) { numbers } else { 0 };
+            let product = Product::of(tensor.dtype);
+            by_product.iter_mut().filter(|(_, p)| *p == product).for_each(|(n, _)| *n += numbers);
         }
         let unread = if has_head { embed } else { head };
         work.decode_bytes += if unread { 0 } else { bytes };
     }
-    work.floats = 2 * floats > work.layer_parameters;
+    work.product = by_product.iter().max_by_key(|(n, _)| *n).map_or(Product::Int8, |(_, p)| *p);
     work
 }
 
@@ -163,10 +165,6 @@ fn used(tensor: &Tensor, spec: &Spec, numbers: u64, bytes: u64) -> (u64, u64) {
         Some((n, k)) => (numbers * k / n, bytes * k / n),
         None => (numbers, bytes),
     }
-}
-
-fn is_float(format: &str) -> bool {
-    ["F32", "F16", "BF16", "F64"].iter().any(|name| name.eq_ignore_ascii_case(format))
 }
 
 fn failed(error: models::Error) -> EngineError {

@@ -2,7 +2,8 @@
 //!
 //! `cargo run --release -p kernels --example peak -- [threads,...] [format,...] [tokens]`
 
-use kernels::matmul::{Input, Linear, acts::Acts, linear};
+use kernels::matmul::acts::{Acts, Takes};
+use kernels::matmul::{Input, Linear, linear};
 use kernels::pack::PackedLinear;
 use kernels::peak::{self, Reader};
 use kernels::pool::Pool;
@@ -35,7 +36,7 @@ fn time(repeats: usize, mut f: impl FnMut()) -> (f64, f64) {
 }
 
 fn multiply(pool: &Pool, w: &PackedLinear, x: &[f32], acts: &Acts, out: &mut [f32]) {
-    let input = if w.layout().is_integer() { Input::Quant(acts) } else { Input::Float(x) };
+    let input = Input::of(w, acts, x, 0..x.len() / w.cols());
     linear(pool, &mut [Linear::new(w, input, out)]);
 }
 
@@ -47,23 +48,23 @@ fn bench(pool: &Pool, reader: &Reader, dtype: DType, (rows, cols): (usize, usize
         0 => vec![],
         n => (0..n).filter_map(|_| matrix(pool, dtype, rows, cols)).collect(),
     };
-    let peak = if w.layout().is_integer() { peak::int8_gops(pool) } else { peak::f32_gflops(pool) };
+    let peak = match w.takes() {
+        Takes::Int8 => peak::int8_gops(pool),
+        Takes::Bf16 => peak::bf16_gflops(pool),
+        Takes::Float => peak::f32_gflops(pool),
+    };
     let x: Vec<f32> = (0..tokens * cols).map(|i| (i % 97) as f32 / 97.0 - 0.4).collect();
     let mut out = vec![0f32; tokens * rows];
     let mut acts = Acts::new();
     for n in [tokens, 8] {
         let (x, out) = (&x[..n * cols], &mut out[..n * rows]);
-        if w.layout().is_integer() {
-            acts.quantize(pool, x, cols);
-        }
+        acts.fill(pool, x, cols, std::iter::once(w.takes()));
         let (best, mid) = time(7, || multiply(pool, &w, x, &acts, out));
         let gops = 2e-9 * (n * rows * cols) as f64;
         print!("{:>8.0} {:>8.0} {:>5.1} %", gops / best, gops / mid, 100.0 * gops / best / peak);
     }
     let (x, out) = (&x[..cols], &mut out[..rows]);
-    if w.layout().is_integer() {
-        acts.quantize(pool, x, cols);
-    }
+    acts.fill(pool, x, cols, std::iter::once(w.takes()));
     let read = reader.gbs(pool, 3);
     let all: Vec<&PackedLinear> = std::iter::once(&w).chain(&copies).collect();
     let gb: f64 = all.iter().map(|w| w.bytes() as f64 / 1e9).sum();

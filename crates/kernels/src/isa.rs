@@ -1,7 +1,7 @@
 //! Which instruction set the kernels of this process use. Asked before every kernel of the forward step.
 //!
 //! Chosen once, at run time, so that one binary is fast everywhere. `INFLUENCE_ISA` lowers the choice (it can
-//! never raise it above what the machine has): `scalar|avx2|avx512` on x86-64,
+//! never raise it above what the machine has): `scalar|avx2|avx512|avx512-bf16` on x86-64,
 //! `scalar|neon|neon-dotprod|neon-i8mm` on aarch64.
 
 use std::sync::OnceLock;
@@ -15,6 +15,8 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F, BW, DQ, VL and VNNI.
     Avx512,
+    /// AVX-512 with dot products of bf16 as well.
+    Avx512Bf16,
     /// What every aarch64 processor has.
     Neon,
     /// NEON with dot products of i8 (Armv8.2).
@@ -25,7 +27,7 @@ pub enum Isa {
 
 /// The sets of this architecture, each with all before it.
 #[cfg(target_arch = "x86_64")]
-const SETS: &[Isa] = &[Isa::Scalar, Isa::Avx2, Isa::Avx512];
+const SETS: &[Isa] = &[Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16];
 /// The sets of this architecture, each with all before it.
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 const SETS: &[Isa] = &[Isa::Scalar, Isa::Neon, Isa::NeonDotprod, Isa::NeonI8mm];
@@ -40,6 +42,7 @@ impl Isa {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Avx512Bf16 => "avx512-bf16",
             Isa::Neon => "neon",
             Isa::NeonDotprod => "neon-dotprod",
             Isa::NeonI8mm => "neon-i8mm",
@@ -63,6 +66,7 @@ impl Isa {
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx512vnni");
         match (avx2, avx512) {
+            (true, true) if is_x86_feature_detected!("avx512bf16") => Isa::Avx512Bf16,
             (true, true) => Isa::Avx512,
             (true, false) => Isa::Avx2,
             _ => Isa::Scalar,
@@ -92,7 +96,7 @@ impl Isa {
         static CURRENT: OnceLock<Isa> = OnceLock::new();
         *CURRENT.get_or_init(|| {
             let asked = std::env::var("INFLUENCE_ISA").ok().and_then(|n| Isa::from_name(&n));
-            asked.map_or(Isa::best(), |i| i.min(Isa::best()))
+            asked.map_or_else(Isa::best, |i| i.min(Isa::best()))
         })
     }
 

@@ -5,7 +5,7 @@
 use crate::alloc::Buffer;
 use crate::isa::Isa;
 use crate::pool::Pool;
-use crate::simd::{Kernel, Simd, dispatch};
+use crate::simd::{Kernel, Simd, dispatch, dispatch_bf16};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -36,6 +36,12 @@ pub fn int8_gops(pool: &Pool) -> f64 {
 /// The rate at which f32 multiply-adds go at best.
 pub fn f32_gflops(pool: &Pool) -> f64 {
     let ops = best(pool, 8, || dispatch(Isa::current(), Floats));
+    ops / 1e9
+}
+
+/// The rate at which the kernels' dot products of bf16 go at best.
+pub fn bf16_gflops(pool: &Pool) -> f64 {
+    let ops = best(pool, 8, || dispatch_bf16(Isa::current(), Bf16));
     ops / 1e9
 }
 
@@ -98,6 +104,28 @@ impl Kernel for Floats {
             black_box(first(s, acc[i]));
         }
         n * 12 * S::LANES * 2
+    }
+}
+
+/// 12 independent accumulators of dot products of bf16; returns the operations done.
+struct Bf16;
+
+impl Kernel for Bf16 {
+    type Output = usize;
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> usize {
+        let n = if S::TILE == 1 { ITERATIONS / 50 } else { ITERATIONS };
+        let mut acc = [s.splat(1.0); 12];
+        let (w, a) = (s.isplat(black_box(0x3f00_3f00)), s.isplat(black_box(0x3e80_3e80)));
+        for _ in 0..n {
+            for i in 0..12 {
+                acc[i] = s.dot_bf16(acc[i], w, a);
+            }
+        }
+        for i in 0..12 {
+            black_box(first(s, acc[i]));
+        }
+        n * 12 * S::LANES * 4
     }
 }
 

@@ -5,11 +5,12 @@
 //! regions of the thread pool. What a row becomes depends on that row alone: neither the batch it came
 //! in nor the number of threads moves a bit of it.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kernels::activation::{self, Act as KernelAct};
 use kernels::attention::KvType;
-use kernels::matmul::acts::Acts;
+use kernels::matmul::acts::{Acts, Takes};
 use kernels::matmul::{Input, Linear as Job, linear};
 use kernels::norm::{layer_norm, rms_norm};
 use kernels::pack::PackedLinear;
@@ -159,12 +160,11 @@ impl CpuBackend {
 
     fn multiply_into(&self, x: &Rows, to: &[&Linear], outs: &mut [&mut Rows], add: bool) {
         let mut acts = lock(&self.acts);
-        if to.iter().any(|w| w.packed.layout().is_integer()) {
-            acts.quantize(&self.pool, &x.data, x.width);
-        }
+        acts.fill(&self.pool, &x.data, x.width, to.iter().map(|w| w.packed.takes()));
         let acts = &*acts;
         let pairs = to.iter().zip(outs.iter_mut());
-        let mut jobs: Vec<Job<'_>> = pairs.map(|(w, out)| w.job(acts, &x.data, add, &mut out.data)).collect();
+        let mut jobs: Vec<Job<'_>> =
+            pairs.map(|(w, out)| Job { add, ..w.job_of(acts, x, 0..x.count(), &mut out.data) }).collect();
         linear(&self.pool, &mut jobs);
     }
 }
@@ -197,18 +197,21 @@ impl Linear {
         self.packed.rows()
     }
 
-    /// Whether it takes quantized activations.
-    pub(crate) fn is_integer(&self) -> bool {
-        self.packed.layout().is_integer()
+    /// What it multiplies its weights with.
+    pub(crate) fn takes(&self) -> Takes {
+        self.packed.takes()
     }
 
-    pub(crate) fn job_of<'a>(&'a self, input: Input<'a>, out: &'a mut [f32]) -> Job<'a> {
+    /// Of some rows of `x`, which `acts` was filled from.
+    pub(crate) fn job_of<'a>(
+        &'a self,
+        acts: &'a Acts,
+        x: &'a Rows,
+        rows: Range<usize>,
+        out: &'a mut [f32],
+    ) -> Job<'a> {
+        let input = Input::of(&self.packed, acts, &x.data, rows);
         Job { bias: self.bias.as_deref(), ..Job::new(&self.packed, input, out) }
-    }
-
-    fn job<'a>(&'a self, acts: &'a Acts, x: &'a [f32], add: bool, out: &'a mut [f32]) -> Job<'a> {
-        let input = if self.packed.layout().is_integer() { Input::Quant(acts) } else { Input::Float(x) };
-        Job { bias: self.bias.as_deref(), add, ..Job::new(&self.packed, input, out) }
     }
 }
 

@@ -3,7 +3,7 @@
 //! Two regions of the thread pool do all experts: gate and up together, then down.
 
 use kernels::matmul::acts::Acts;
-use kernels::matmul::{Input, Linear as Job, linear};
+use kernels::matmul::{Linear as Job, linear};
 
 use crate::backend::Expert;
 use crate::cpu::{CpuBackend, Linear, Rows, act_row, glu_row};
@@ -95,10 +95,8 @@ impl CpuBackend {
     /// Every expert's rows of `x` through its matrices, in one region.
     fn through(&self, x: &Rows, sorted: &Sorted, experts: &[Expert<Linear>], parts: Vec<Part<'_>>) {
         let mut acts = Acts::new();
-        let integer = |(_, pick): &Part<'_>| experts.first().and_then(pick).is_some_and(Linear::is_integer);
-        if parts.iter().any(integer) {
-            acts.quantize(self.pool(), x.data(), x.width());
-        }
+        let takes = |(_, pick): &Part<'_>| experts.first().and_then(pick).map(Linear::takes);
+        acts.fill(self.pool(), x.data(), x.width(), parts.iter().filter_map(takes));
         let mut jobs: Vec<Job<'_>> = vec![];
         for (to, pick) in parts {
             let width = to.width();
@@ -106,12 +104,7 @@ impl CpuBackend {
             for &(expert, end) in &sorted.ends {
                 let (out, others) = rest.split_at_mut((end - first) * width);
                 if let Some(linear) = pick(&experts[expert]) {
-                    let input = if linear.is_integer() {
-                        Input::Part(&acts, first, end - first)
-                    } else {
-                        Input::Float(&x.data()[first * x.width()..end * x.width()])
-                    };
-                    jobs.push(linear.job_of(input, out));
+                    jobs.push(linear.job_of(&acts, x, first..end, out));
                 }
                 (rest, first) = (others, end);
             }

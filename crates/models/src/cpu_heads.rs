@@ -1,7 +1,7 @@
 //! Heads that each have a matrix of their own, on the CPU: one region of the thread pool for all of them.
 
 use kernels::matmul::acts::Acts;
-use kernels::matmul::{Input, Linear as Job, linear};
+use kernels::matmul::{Linear as Job, linear};
 
 use crate::cpu::{CpuBackend, Linear, Rows};
 
@@ -16,24 +16,14 @@ impl CpuBackend {
             row.copy_from_slice(&x.row(i % count)[i / count * inner..][..inner]);
         });
         let mut acts = Acts::new();
-        if to.iter().any(Linear::is_integer) {
-            acts.quantize(self.pool(), apart.data(), inner);
-        }
+        acts.fill(self.pool(), apart.data(), inner, to.iter().map(Linear::takes));
         let mut said = self.rows(heads * count, width);
         let outs = said.data_mut().chunks_exact_mut((count * width).max(1));
         let mut jobs: Vec<Job<'_>> = to
             .iter()
             .zip(outs)
             .enumerate()
-            .map(|(head, (matrix, out))| {
-                let first = head * count;
-                let input = if matrix.is_integer() {
-                    Input::Part(&acts, first, count)
-                } else {
-                    Input::Float(&apart.data()[first * inner..(first + count) * inner])
-                };
-                matrix.job_of(input, out)
-            })
+            .map(|(head, (matrix, out))| matrix.job_of(&acts, &apart, head * count..(head + 1) * count, out))
             .collect();
         linear(self.pool(), &mut jobs);
         let mut out = self.rows(count, heads * width);

@@ -44,6 +44,6 @@ pub use mixers::{
     Temperature, TimeMix4, TimeMix7,
 };
 pub use moe::{Choice, Groups, Moe, Routing, Score, Shared};
-pub use peak::Probe;
+pub use peak::{Probe, Product};
 pub use rope::{Rope, Rotation, Scaling, Yarn};
 pub use spec::{Act, Ffn, FfnScales, Layer, Norm, NormKind, Norms, Positions, Spec};

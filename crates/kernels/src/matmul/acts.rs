@@ -1,6 +1,6 @@
-//! Activations as int8: what the integer kernels multiply the weights with.
+//! Activations as int8 or bf16: what the integer kernels, and those of bf16 dot products, multiply the weights with.
 //!
-//! 32 columns share a scale: d = amax / 127, q = x / d rounded to nearest even. One block is one cache line
+//! As int8, 32 columns share a scale: d = amax / 127, q = x / d rounded to nearest even. One block is one cache line
 //! that also holds the sums which the formats' offsets and minima need.
 
 use crate::alloc::{Buffer, Plain};
@@ -33,10 +33,30 @@ pub const MAGIC: i32 = 0x4b40_0000;
 // SAFETY: integers and floats only; all zero is a block of zeros.
 unsafe impl Plain for ActBlock {}
 
-/// Rows of quantized activations, the buffer growing to the largest batch seen.
+/// 32 columns of one token as bf16, rounded to nearest even; beyond the last column are zeros.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub struct PairBlock([u16; 32]);
+
+// SAFETY: integers only; all zero is a block of zeros.
+unsafe impl Plain for PairBlock {}
+
+/// What a layer multiplies its weights with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// f32.
+    Float,
+    /// Blocks of int8.
+    Int8,
+    /// bf16.
+    Bf16,
+}
+
+/// Rows of rounded activations, the buffers growing to the largest batch seen.
 #[derive(Debug)]
 pub struct Acts {
     blocks: Buffer<ActBlock>,
+    pairs: Buffer<PairBlock>,
     rows: usize,
     cols: usize,
 }
@@ -57,7 +77,7 @@ fn stride(cols: usize) -> usize {
 impl Acts {
     /// No rows.
     pub fn new() -> Acts {
-        Acts { blocks: Buffer::zeroed(0), rows: 0, cols: 0 }
+        Acts { blocks: Buffer::zeroed(0), pairs: Buffer::zeroed(0), rows: 0, cols: 0 }
     }
 
     /// Becomes `rows` rows of `cols` columns (a multiple of 32), what was there being lost.
@@ -103,20 +123,80 @@ impl Acts {
         &mut self.blocks[i * stride(self.cols)..][..self.cols / 32]
     }
 
+    /// Rounds `x`, `[rows, cols]`, on `pool` to whatever `layers` take; f32 they take as it is.
+    pub fn fill(
+        &mut self,
+        pool: &crate::pool::Pool,
+        x: &[f32],
+        cols: usize,
+        layers: impl Iterator<Item = Takes> + Clone,
+    ) {
+        if layers.clone().any(|t| t == Takes::Int8) {
+            self.quantize(pool, x, cols);
+        }
+        if layers.clone().any(|t| t == Takes::Bf16) {
+            self.round(pool, x, cols);
+        }
+    }
+
     /// Quantizes `x`, `[rows, cols]`, on `pool`.
     pub fn quantize(&mut self, pool: &crate::pool::Pool, x: &[f32], cols: usize) {
+        self.resize(x.len() / cols.max(1), cols);
+        let isa = Isa::current();
+        each_row(pool, x, cols, &mut self.blocks, |x, blocks| quantize(isa, x, &mut blocks[..cols / 32]));
+    }
+
+    /// Rounds `x`, `[rows, cols]`, to bf16 on `pool`.
+    pub fn round(&mut self, pool: &crate::pool::Pool, x: &[f32], cols: usize) {
         let rows = x.len() / cols.max(1);
-        self.resize(rows, cols);
-        let (step, isa) = (stride(cols), Isa::current());
-        let used = &mut self.blocks[..rows * step];
-        // One row is quicker done than handed over.
-        let group = if rows * cols < 16384 { rows.max(1) } else { 16384usize.div_ceil(cols) };
-        pool.each_piece(used, step * group, |g, piece| {
-            for (i, blocks) in piece.chunks_mut(step).enumerate() {
-                let r = g * group + i;
-                quantize(isa, &x[r * cols..(r + 1) * cols], &mut blocks[..cols / 32]);
-            }
-        });
+        let need = rows * stride(cols.next_multiple_of(32));
+        if self.pairs.len() < need {
+            self.pairs = Buffer::zeroed(need.next_power_of_two());
+        }
+        (self.rows, self.cols) = (rows, cols);
+        each_row(pool, x, cols, &mut self.pairs, round);
+    }
+
+    /// The first pair of row `i`, and how many pairs from row to row.
+    pub fn pairs_from(&self, i: usize) -> (*const f32, usize) {
+        let stride = stride(self.cols.next_multiple_of(32));
+        assert!(i < self.rows && self.rows * stride <= self.pairs.len(), "row {i} of {}", self.rows);
+        (self.pairs[i * stride..].as_ptr().cast(), stride * 16)
+    }
+}
+
+/// Runs `f` on each row of `x` and its blocks.
+fn each_row<B: Plain>(
+    pool: &crate::pool::Pool,
+    x: &[f32],
+    cols: usize,
+    blocks: &mut [B],
+    f: impl Fn(&[f32], &mut [B]) + Sync,
+) {
+    let (rows, step) = (x.len() / cols.max(1), stride(cols.next_multiple_of(32)));
+    // One row is quicker done than handed over.
+    let group = if rows * cols < 16384 { rows.max(1) } else { 16384usize.div_ceil(cols) };
+    pool.each_piece(&mut blocks[..rows * step], step * group, |g, piece| {
+        for (i, blocks) in piece.chunks_mut(step).enumerate() {
+            let r = g * group + i;
+            f(&x[r * cols..(r + 1) * cols], blocks);
+        }
+    });
+}
+
+/// One row as bf16. NaN stays NaN.
+fn round(x: &[f32], out: &mut [PairBlock]) {
+    for (x, out) in x.chunks(32).zip(out) {
+        let mut padded = [0f32; 32];
+        padded[..x.len()].copy_from_slice(x);
+        for (o, x) in out.0.iter_mut().zip(padded) {
+            let bits = x.to_bits();
+            let even = (bits + (0x7fff + (bits >> 16 & 1))) >> 16;
+            *o = if x.is_nan() { (bits >> 16 | 0x40) as u16 } else { even as u16 };
+        }
+        if cfg!(target_endian = "big") {
+            out.0.as_chunks_mut::<2>().0.iter_mut().for_each(|pair| pair.swap(0, 1));
+        }
     }
 }
 

@@ -21,6 +21,7 @@
 
 use super::acts::{ActBlock, MAGIC};
 use super::stretch::{STRETCH, Unpack};
+use super::sums::{Sums, Target};
 use crate::isa::Isa;
 use crate::pack::layout::{BLOCK, C8, C8Narrow, Codes, Flat, Format, PANEL, Scales};
 use crate::simd::{Kernel, Simd, dispatch};
@@ -28,7 +29,7 @@ use std::marker::PhantomData;
 
 /// Tokens that are done without unpacking to memory: what the registers of `isa` hold at a time.
 fn direct(isa: Isa) -> usize {
-    if isa.min(Isa::best()) == Isa::Avx512 { 8 } else { 4 }
+    if isa.min(Isa::best()) >= Isa::Avx512 && cfg!(target_arch = "x86_64") { 8 } else { 4 }
 }
 
 /// How far ahead of a stream from memory lines are asked for: the processor's own prefetch does not look
@@ -56,29 +57,10 @@ pub struct Panel<'a, F, const DIRECTLY: bool> {
     pub first: bool,
     /// Where the sums go when they are complete, if not to `out`.
     pub to: Option<Target>,
+    /// Weights that will be unpacked next: all tokens' tiles together ask for them, so many cache lines.
+    pub next: (*const u8, usize),
     /// The format.
     pub format: PhantomData<F>,
-}
-
-/// Where the results of 32 rows go.
-#[derive(Clone, Copy)]
-pub struct Target {
-    /// The first token's first row.
-    pub at: *mut f32,
-    /// Numbers from one token to the next.
-    pub stride: usize,
-    /// 32 numbers to add.
-    pub bias: *const f32,
-    /// Add to what is there.
-    pub add: bool,
-}
-
-impl Target {
-    /// As seen from token `t` on.
-    fn from(self, t: usize) -> Target {
-        // The pointer is only used where the token exists.
-        Target { at: self.at.wrapping_add(t * self.stride), ..self }
-    }
 }
 
 impl<F: Format, const DIRECTLY: bool> Kernel for Panel<'_, F, DIRECTLY> {
@@ -93,16 +75,15 @@ impl<F: Format, const DIRECTLY: bool> Kernel for Panel<'_, F, DIRECTLY> {
             acts: self.acts,
             stride: self.stride,
             blocks: self.blocks,
-            out: self.out.as_mut_ptr(),
-            first: self.first,
-            to: self.to,
+            ahead: self.next.0,
+            sums: Sums { out: self.out.as_mut_ptr(), first: self.first, to: self.to },
         };
         // SAFETY: the asserts above; the caller's activations have `tokens` rows of `blocks` blocks.
         unsafe {
             if DIRECTLY {
                 few::<S, F>(s, walk, self.tokens);
             } else {
-                many::<S, F>(s, walk, self.tokens);
+                many::<S, F>(s, walk, self.tokens, self.next.1);
             }
         }
     }
@@ -116,9 +97,8 @@ struct Walk {
     acts: *const ActBlock,
     stride: usize,
     blocks: usize,
-    out: *mut f32,
-    first: bool,
-    to: Option<Target>,
+    ahead: *const u8,
+    sums: Sums,
 }
 
 impl Walk {
@@ -129,8 +109,8 @@ impl Walk {
     #[inline(always)]
     unsafe fn from(self, t: usize) -> Walk {
         // SAFETY: the caller's promise.
-        let (acts, out) = unsafe { (self.acts.add(t * self.stride), self.out.add(t * PANEL)) };
-        Walk { acts, out, to: self.to.map(|to| to.from(t)), ..self }
+        let acts = unsafe { self.acts.add(t * self.stride) };
+        Walk { acts, sums: self.sums.from(t), ..self }
     }
 }
 
@@ -147,7 +127,10 @@ pub fn panel<F: Format>(isa: Isa, p: Panel<'_, F, true>, scratch: &mut [u8]) {
         // SAFETY: block b of the first token exists.
         let acts = unsafe { p.acts.add(b) };
         let to = p.to.filter(|_| b + n == p.blocks);
-        let p = Panel { units: &scratch[..], acts, blocks: n, out: &mut *p.out, first: b == 0, to, ..p };
+        let bytes = n / F::S::SUPER * F::UNIT;
+        let next = (units.as_ptr().wrapping_add(bytes), bytes / 64);
+        let p =
+            Panel { units: &scratch[..], acts, blocks: n, out: &mut *p.out, first: b == 0, to, next, ..p };
         match (F::S::HALF, F::S::MIN, F::C::WIDE) {
             (false, false, true) => flat::<(C8, Flat<false, false>), F>(isa, p),
             (false, false, false) => flat::<(C8Narrow, Flat<false, false>), F>(isa, p),
@@ -160,9 +143,10 @@ pub fn panel<F: Format>(isa: Isa, p: Panel<'_, F, true>, scratch: &mut [u8]) {
 
 /// Runs an unpacked stretch, whose type says nothing of where it came from.
 fn flat<T: Format, F: Format>(isa: Isa, p: Panel<'_, F, true>) {
-    let Panel { units, offset, acts, stride, tokens, blocks, out, first, to, .. } = p;
+    let Panel { units, offset, acts, stride, tokens, blocks, out, first, to, next, .. } = p;
     let format = PhantomData;
-    dispatch(isa, Panel::<T, false> { units, offset, acts, stride, tokens, blocks, out, first, to, format });
+    let p = Panel::<T, false> { units, offset, acts, stride, tokens, blocks, out, first, to, next, format };
+    dispatch(isa, p);
 }
 
 /// All tokens, in equal tiles that the ISA's registers hold. The tiling has no influence on any result.
@@ -170,25 +154,31 @@ fn flat<T: Format, F: Format>(isa: Isa, p: Panel<'_, F, true>) {
 /// # Safety
 /// As for [`Panel::run`].
 #[inline(always)]
-unsafe fn many<S: Simd, F: Format>(s: S, w: Walk, tokens: usize) {
+unsafe fn many<S: Simd, F: Format>(s: S, w: Walk, tokens: usize, lines: usize) {
     let (mut t, mut left) = (0, tokens.div_ceil(S::TILE));
+    // A few tiles ask for several lines a block, many tiles for one, the first of them.
+    let share = lines.div_ceil(left * w.blocks).max(1);
+    let mut asked = 0;
     while t < tokens {
         let n = (tokens - t).div_ceil(left);
+        let ahead = w.ahead.wrapping_add(asked * 64);
+        let share = if asked < lines { share } else { 0 };
+        asked += share * w.blocks;
         // SAFETY: tokens t..t + n exist.
         unsafe {
-            let at = w.from(t);
+            let at = Walk { ahead, ..w.from(t) };
             match (S::TILE, n) {
-                (1, _) => tile::<S, F, 1, 1, 1, 0>(s, at),
-                (6, 1) => tile::<S, F, 1, 2, 1, 0>(s, at),
-                (6, 2) => tile::<S, F, 2, 2, 1, 0>(s, at),
-                (6, 3) => tile::<S, F, 3, 2, 1, 0>(s, at),
-                (6, 4) => tile::<S, F, 4, 2, 1, 0>(s, at),
-                (6, 5) => tile::<S, F, 5, 2, 1, 0>(s, at),
-                (6, _) => tile::<S, F, 6, 2, 1, 0>(s, at),
-                (_, 1) => tile::<S, F, 1, 4, 1, 0>(s, at),
-                (_, 2) => tile::<S, F, 2, 2, 1, 0>(s, at),
-                (_, 3) => tile::<S, F, 3, 1, 1, 0>(s, at),
-                (_, _) => tile::<S, F, 4, 1, 1, 0>(s, at),
+                (1, _) => tile::<S, F, 1, 1, 1, 0>(s, at, share),
+                (6, 1) => tile::<S, F, 1, 2, 1, 0>(s, at, share),
+                (6, 2) => tile::<S, F, 2, 2, 1, 0>(s, at, share),
+                (6, 3) => tile::<S, F, 3, 2, 1, 0>(s, at, share),
+                (6, 4) => tile::<S, F, 4, 2, 1, 0>(s, at, share),
+                (6, 5) => tile::<S, F, 5, 2, 1, 0>(s, at, share),
+                (6, _) => tile::<S, F, 6, 2, 1, 0>(s, at, share),
+                (_, 1) => tile::<S, F, 1, 4, 1, 0>(s, at, share),
+                (_, 2) => tile::<S, F, 2, 2, 1, 0>(s, at, share),
+                (_, 3) => tile::<S, F, 3, 1, 1, 0>(s, at, share),
+                (_, _) => tile::<S, F, 4, 1, 1, 0>(s, at, share),
             }
         }
         t += n;
@@ -215,14 +205,14 @@ unsafe fn few<S: Simd, F: Format>(s: S, w: Walk, tokens: usize) {
         unsafe {
             let at = w.from(t);
             match (S::TILE, n) {
-                (1, _) => tile::<S, F, 1, 1, 1, AHEAD>(s, at),
-                (6, 1) => tile::<S, F, 1, 2, 1, AHEAD>(s, at),
-                (6, 2) => tile::<S, F, 2, 2, 1, AHEAD>(s, at),
-                (6, 4) => tile::<S, F, 4, 2, 1, AHEAD>(s, at),
-                (6, _) => tile::<S, F, 8, 1, 2, AHEAD>(s, at),
-                (_, 1) => tile::<S, F, 1, 4, 1, AHEAD>(s, at),
-                (_, 2) => tile::<S, F, 2, 2, 1, AHEAD>(s, at),
-                (_, _) => tile::<S, F, 4, 1, 1, AHEAD>(s, at),
+                (1, _) => tile::<S, F, 1, 1, 1, AHEAD>(s, at, 0),
+                (6, 1) => tile::<S, F, 1, 2, 1, AHEAD>(s, at, 0),
+                (6, 2) => tile::<S, F, 2, 2, 1, AHEAD>(s, at, 0),
+                (6, 4) => tile::<S, F, 4, 2, 1, AHEAD>(s, at, 0),
+                (6, _) => tile::<S, F, 8, 1, 2, AHEAD>(s, at, 0),
+                (_, 1) => tile::<S, F, 1, 4, 1, AHEAD>(s, at, 0),
+                (_, 2) => tile::<S, F, 2, 2, 1, AHEAD>(s, at, 0),
+                (_, _) => tile::<S, F, 4, 1, 1, AHEAD>(s, at, 0),
             }
         }
         t += n;
@@ -239,6 +229,7 @@ unsafe fn few<S: Simd, F: Format>(s: S, w: Walk, tokens: usize) {
 unsafe fn tile<S: Simd, F: Format, const NT: usize, const RT: usize, const G: usize, const FAR: usize>(
     s: S,
     w: Walk,
+    share: usize,
 ) {
     let mut row = 0;
     while row < PANEL {
@@ -246,7 +237,7 @@ unsafe fn tile<S: Simd, F: Format, const NT: usize, const RT: usize, const G: us
         // SAFETY: `out` has NT x 32; units and activations have `blocks` blocks.
         unsafe {
             for g in 0..G {
-                begin::<S, NT, RT>(s, &w, row + g * RT * S::LANES, &mut acc[g]);
+                w.sums.begin(s, row + g * RT * S::LANES, &mut acc[g]);
             }
             for u in 0..w.blocks / F::S::SUPER {
                 let unit = w.units.add(u * F::UNIT);
@@ -256,6 +247,9 @@ unsafe fn tile<S: Simd, F: Format, const NT: usize, const RT: usize, const G: us
                         // Activations come from the second level: ask for them four blocks ahead.
                         for t in 0..NT {
                             s.prefetch(acts.wrapping_add(t * w.stride + 4).cast());
+                        }
+                        for i in 0..share {
+                            s.prefetch(w.ahead.wrapping_add(((u * F::S::SUPER + sub) * share + i) * 64));
                         }
                     }
                     for g in 0..G {
@@ -268,7 +262,7 @@ unsafe fn tile<S: Simd, F: Format, const NT: usize, const RT: usize, const G: us
                 }
             }
             for g in 0..G {
-                end::<S, NT, RT>(s, &w, row + g * RT * S::LANES, &acc[g]);
+                w.sums.end(s, row + g * RT * S::LANES, &acc[g]);
             }
         }
         row += G * RT * S::LANES;
@@ -284,54 +278,6 @@ fn ahead<S: Simd, F: Format, const G: usize>(s: S, unit: *const u8, part: usize)
     while at < share {
         s.prefetch(unit.wrapping_add(part * share + at));
         at += 64;
-    }
-}
-
-/// The sums so far of the rows from `row` on.
-///
-/// # Safety
-/// As for [`tile`].
-#[inline(always)]
-unsafe fn begin<S: Simd, const NT: usize, const RT: usize>(
-    s: S,
-    w: &Walk,
-    row: usize,
-    acc: &mut [[S::F; RT]; NT],
-) {
-    for t in 0..NT {
-        for r in 0..RT {
-            let at = row + r * S::LANES;
-            if !w.first {
-                // SAFETY: `out` has NT x 32.
-                acc[t][r] = unsafe { s.load(w.out.add(t * PANEL + at)) };
-            }
-            if let Some(to) = w.to {
-                s.prefetch(to.at.wrapping_add(t * to.stride + at).cast());
-            }
-        }
-    }
-}
-
-/// Puts the sums of the rows from `row` on where they belong.
-///
-/// # Safety
-/// As for [`tile`].
-#[inline(always)]
-unsafe fn end<S: Simd, const NT: usize, const RT: usize>(s: S, w: &Walk, row: usize, acc: &[[S::F; RT]; NT]) {
-    for t in 0..NT {
-        for r in 0..RT {
-            let at = row + r * S::LANES;
-            // SAFETY: `out` has NT x 32; a target has a row of outputs for each token.
-            unsafe {
-                let Some(to) = w.to else {
-                    s.store(w.out.add(t * PANEL + at), acc[t][r]);
-                    continue;
-                };
-                let out = to.at.add(t * to.stride + at);
-                let v = s.add(acc[t][r], s.load(to.bias.add(at)));
-                s.store(out, if to.add { s.add(s.load(out), v) } else { v });
-            }
-        }
     }
 }
 

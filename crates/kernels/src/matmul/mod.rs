@@ -7,16 +7,18 @@ pub mod acts;
 mod float;
 mod int8;
 mod stretch;
+mod sums;
 
 use crate::alloc::Buffer;
 use crate::isa::Isa;
 use crate::pack::layout::PANEL;
 use crate::pack::{Layout, PackedLinear, with_format};
 use crate::pool::Pool;
-use crate::simd::dispatch;
-use acts::Acts;
+use crate::simd::{dispatch, dispatch_bf16};
+use acts::{Acts, Takes};
 use std::cell::RefCell;
 use std::marker::PhantomData;
+use sums::Target;
 
 /// Activations of the quantized rows that a block of tokens may take of the second-level cache.
 const ACT_BYTES: usize = 1 << 20;
@@ -28,10 +30,25 @@ const CHUNK_BYTES: usize = 256 << 10;
 pub enum Input<'a> {
     /// Rows of f32, `[n, cols]`: for plain and raw weights.
     Float(&'a [f32]),
-    /// Quantized rows: for integer weights ([`Layout::is_integer`]).
+    /// Rounded rows: int8 for integer weights ([`Layout::is_integer`]), bf16 for BF16.
     Quant(&'a Acts),
-    /// Of quantized rows some: the first, and how many.
+    /// Of rounded rows some: the first, and how many.
     Part(&'a Acts, usize, usize),
+}
+
+impl<'a> Input<'a> {
+    /// What `weight` takes of some rows of `x`, which [`Acts::fill`] made `acts` from.
+    pub fn of(
+        weight: &PackedLinear,
+        acts: &'a Acts,
+        x: &'a [f32],
+        rows: std::ops::Range<usize>,
+    ) -> Input<'a> {
+        match weight.takes() {
+            Takes::Float => Input::Float(&x[rows.start * weight.cols()..rows.end * weight.cols()]),
+            Takes::Int8 | Takes::Bf16 => Input::Part(acts, rows.start, rows.len()),
+        }
+    }
 }
 
 /// One layer to compute: `out = weight[rows] x + bias`, or `out += ...`.
@@ -72,7 +89,8 @@ impl<'a> Linear<'a> {
                 assert_eq!(x.len(), n * w.cols(), "activations of {} columns", w.cols());
             }
             Input::Quant(a) | Input::Part(a, ..) => {
-                assert!(w.layout().is_integer(), "{:?} weights take f32 activations", w.layout());
+                let rounded = w.layout().is_integer() || w.layout() == Layout::BF16;
+                assert!(rounded, "{:?} weights take f32 activations", w.layout());
                 assert_eq!(a.cols(), w.cols(), "columns of activations and weights");
                 if let Input::Part(_, first, n) = self.input {
                     assert!(first + n <= a.rows(), "rows {first}.. of {} quantized", a.rows());
@@ -137,10 +155,14 @@ impl<'a> Task<'a> {
         let fair = all_panels.div_ceil(threads * 8).max(1);
         let by_bytes = (CHUNK_BYTES / j.weight.panel_bytes().max(1)).max(1);
         let per_chunk = if tokens > 16 { 1 } else { fair.min(by_bytes) };
-        let act_bytes = (j.weight.cols() * if j.weight.layout().is_integer() { 2 } else { 4 }).max(1);
-        let most = (ACT_BYTES / act_bytes).clamp(96, 504);
+        let (act_bytes, tile) = match (j.input, j.weight.layout().is_integer()) {
+            (Input::Float(_), _) => (4, float::WIDE),
+            (_, true) => (2, 6),
+            (_, false) => (2, float::WIDE),
+        };
+        let most = (ACT_BYTES / (j.weight.cols() * act_bytes).max(1)).clamp(96, 504);
         // Blocks of about one size, of whole tiles.
-        let block = tokens.div_ceil(tokens.div_ceil(most).max(1)).next_multiple_of(6).max(6);
+        let block = tokens.div_ceil(tokens.div_ceil(most).max(1)).next_multiple_of(tile).max(tile);
         let chunks = panels.div_ceil(per_chunk) * tokens.div_ceil(block);
         Task {
             weight: j.weight,
@@ -166,8 +188,8 @@ impl<'a> Task<'a> {
         SCRATCH.with_borrow_mut(|s| {
             for p in first..last {
                 match self.input {
-                    Input::Quant(a) => self.integer(isa, s, a, 0, p, from, n),
-                    Input::Part(a, first, _) => self.integer(isa, s, a, first, p, from, n),
+                    Input::Quant(a) => self.rounded(isa, s, a, 0, p, from, n),
+                    Input::Part(a, first, _) => self.rounded(isa, s, a, first, p, from, n),
                     Input::Float(x) => self.float(isa, s, x, p, from, n),
                 }
                 if self.target(p, from).is_none() {
@@ -179,8 +201,20 @@ impl<'a> Task<'a> {
 
     /// Panel `p` for the tokens `from..from + n`, whose activations begin at row `first + from` of `a`.
     #[allow(clippy::too_many_arguments)] // where a tile begins and ends
-    fn integer(&self, isa: Isa, s: &mut Scratch, a: &Acts, first: usize, p: usize, from: usize, n: usize) {
+    fn rounded(&self, isa: Isa, s: &mut Scratch, a: &Acts, first: usize, p: usize, from: usize, n: usize) {
         s.room(n);
+        if !self.weight.layout().is_integer() {
+            let (x, stride) = a.pairs_from(first + from);
+            let panel = self.plain::<float::Dots>(
+                s,
+                self.weight.panel(self.first_panel + p),
+                (x, stride),
+                p,
+                from,
+                n,
+            );
+            return dispatch_bf16(isa, panel);
+        }
         let stride = if n > 1 { a.stride() } else { 0 };
         with_format!(self.weight.layout(), F => {
             let job = int8::Panel::<F, true> {
@@ -193,66 +227,66 @@ impl<'a> Task<'a> {
                 out: &mut s.out,
                 first: true,
                 to: self.target(p, from),
+                next: (std::ptr::null(), 0),
                 format: PhantomData,
             };
             int8::panel(isa, job, &mut s.bytes);
         }, ());
     }
 
-    /// Where the integer kernels write panel `p`'s results of the tokens from `from` on themselves: a whole panel.
-    fn target(&self, p: usize, from: usize) -> Option<int8::Target> {
+    /// Where the kernels write panel `p`'s results of the tokens from `from` on themselves: a whole panel.
+    fn target(&self, p: usize, from: usize) -> Option<Target> {
         static NOTHING: [f32; PANEL] = [0.0; PANEL];
         let row = p * PANEL;
-        if matches!(self.input, Input::Float(_)) || row + PANEL > self.rows {
+        if row + PANEL > self.rows {
             return None;
         }
         let bias = self.bias.map_or(&NOTHING[..], |b| &b[row..]).as_ptr();
         // SAFETY: the token's rows lie in `out`.
         let at = unsafe { self.out.add(from * self.rows + row) };
-        Some(int8::Target { at, stride: self.rows, bias, add: self.add })
+        Some(Target { at, stride: self.rows, bias, add: self.add })
     }
 
     fn float(&self, isa: Isa, s: &mut Scratch, x: &[f32], p: usize, from: usize, n: usize) {
         s.room(n);
-        let Scratch { floats, sums, raw, .. } = s;
-        sums[..n * 2 * PANEL].fill(0.0);
-        let panel = self.first_panel + p;
-        let cols = self.weight.cols();
+        let (panel, cols) = (self.first_panel + p, self.weight.cols());
+        let x = (x[from * cols..(from + n) * cols].as_ptr(), cols);
+        let weights = |p| self.weight.panel(p);
         match self.weight.layout() {
-            Layout::F32 => self.plain::<float::F32>(isa, self.weight.panel(panel), x, from, n, floats, sums),
-            Layout::F16 => self.plain::<float::F16>(isa, self.weight.panel(panel), x, from, n, floats, sums),
-            Layout::BF16 => {
-                self.plain::<float::BF16>(isa, self.weight.panel(panel), x, from, n, floats, sums)
-            }
+            Layout::F32 => dispatch(isa, self.plain::<float::F32>(s, weights(panel), x, p, from, n)),
+            Layout::F16 => dispatch(isa, self.plain::<float::F16>(s, weights(panel), x, p, from, n)),
+            Layout::BF16 => dispatch(isa, self.plain::<float::BF16>(s, weights(panel), x, p, from, n)),
             _ => {
-                unpack_panel(self.weight, panel, raw);
+                let mut raw = std::mem::take(&mut s.raw);
+                unpack_panel(self.weight, panel, &mut raw);
                 let bytes = bytes_of(&raw[..cols * PANEL]);
-                self.plain::<float::F32>(isa, bytes, x, from, n, floats, sums);
-            }
-        }
-        for (out, sums) in s.out.chunks_exact_mut(PANEL).zip(s.sums[..n * 2 * PANEL].chunks_exact(2 * PANEL))
-        {
-            for (i, o) in out.iter_mut().enumerate() {
-                *o = sums[i] + sums[PANEL + i];
+                dispatch(isa, self.plain::<float::F32>(s, bytes, x, p, from, n));
+                s.raw = raw;
             }
         }
     }
 
-    #[allow(clippy::too_many_arguments)] // the fields of the kernel
-    fn plain<P: float::Plain>(
+    /// Panel `p`, whose bytes are `weights`, for `n` tokens from `from` on, whose activations are `x` and so far apart.
+    fn plain<'s, P: float::Plain>(
         &self,
-        isa: Isa,
-        weights: &[u8],
-        x: &[f32],
+        s: &'s mut Scratch,
+        weights: &'s [u8],
+        (x, stride): (*const f32, usize),
+        p: usize,
         from: usize,
         n: usize,
-        scratch: &mut [f32],
-        sums: &mut [f32],
-    ) {
-        let cols = self.weight.cols();
-        let x = x[from * cols..(from + n) * cols].as_ptr();
-        let format = PhantomData::<P>;
-        dispatch(isa, float::Panel { weights, x, stride: cols, tokens: n, cols, scratch, sums, format });
+    ) -> float::Panel<'s, P> {
+        float::Panel {
+            weights,
+            x,
+            stride,
+            tokens: n,
+            cols: self.weight.cols(),
+            scratch: &mut s.floats,
+            out: &mut s.out,
+            to: self.target(p, from),
+            format: PhantomData,
+        }
     }
 
     /// Panel `p`'s results of tokens `from..from + n` to where they belong.
@@ -299,7 +333,6 @@ struct Scratch {
     bytes: Buffer<u8>,
     floats: Buffer<f32>,
     out: Buffer<f32>,
-    sums: Buffer<f32>,
     raw: Vec<f32>,
 }
 
@@ -307,7 +340,6 @@ impl Scratch {
     fn room(&mut self, tokens: usize) {
         if self.out.len() < tokens * PANEL {
             self.out = Buffer::zeroed(tokens.next_power_of_two() * PANEL);
-            self.sums = Buffer::zeroed(tokens.next_power_of_two() * 2 * PANEL);
         }
     }
 }
@@ -317,7 +349,6 @@ thread_local! {
         bytes: Buffer::zeroed(stretch::SCRATCH),
         floats: Buffer::zeroed(float::SCRATCH),
         out: Buffer::zeroed(8 * PANEL),
-        sums: Buffer::zeroed(16 * PANEL),
         raw: Vec::new(),
     });
 }

@@ -83,19 +83,29 @@ fn tame(dtype: DType, b: &mut [u8], rng: &mut Rng) {
     }
 }
 
-/// All linear outputs for rows of `x`.
+/// All linear outputs for rows of `x`, plain weights multiplied as f32.
 fn run(isa: Isa, pool: &Pool, w: &PackedLinear, x: &[f32]) -> Vec<f32> {
+    run_as(if w.layout().is_integer() { Takes::Int8 } else { Takes::Float }, isa, pool, w, x)
+}
+
+/// All linear outputs for rows of `x`, rounded as said.
+fn run_as(takes: Takes, isa: Isa, pool: &Pool, w: &PackedLinear, x: &[f32]) -> Vec<f32> {
     let n = x.len() / w.cols();
     let mut out = vec![f32::NAN; n * w.rows()];
     let mut acts = Acts::new();
-    let input = if w.layout().is_integer() {
-        acts.resize(n, w.cols());
-        for i in 0..n {
-            acts::quantize(isa, &x[i * w.cols()..(i + 1) * w.cols()], acts.row_mut(i));
+    let input = match takes {
+        Takes::Int8 => {
+            acts.resize(n, w.cols());
+            for i in 0..n {
+                acts::quantize(isa, &x[i * w.cols()..(i + 1) * w.cols()], acts.row_mut(i));
+            }
+            Input::Quant(&acts)
         }
-        Input::Quant(&acts)
-    } else {
-        Input::Float(x)
+        Takes::Bf16 => {
+            acts.round(pool, x, w.cols());
+            Input::Quant(&acts)
+        }
+        Takes::Float => Input::Float(x),
     };
     linear_on(isa, pool, &mut [Linear::new(w, input, &mut out)]);
     out
@@ -192,6 +202,53 @@ fn a_row_is_the_same_bits_whatever_tokens_threads_and_isa() {
                 assert!(got == all[from * rows..(from + n) * rows], "{} {} {n} tokens", f.name, isa.name());
             }
         }
+    }
+}
+
+#[test]
+fn products_of_bf16_are_near_plain_arithmetic_and_the_same_bits_everywhere() {
+    let pools: Vec<Pool> = (1..=3).map(Pool::new).collect();
+    let mut rng = Rng(5);
+    let shapes = [(75, 531), (33, 1), (40, 34), (64, 1024)];
+    for &(rows, cols) in &shapes[..if cfg!(miri) { 2 } else { shapes.len() }] {
+        let bytes = weights(DType::BF16, rows, cols, &mut rng);
+        let x: Vec<f32> = (0..30 * cols).map(|_| rng.float()).collect();
+        let w = PackedLinear::pack(&pools[1], DType::BF16, rows, cols, &bytes).unwrap();
+        let seen: Vec<f32> = x.iter().map(|&x| half::bf16::from_f32(x).to_f32()).collect();
+        let want = expected(DType::BF16, &bytes, rows, cols, &seen, false);
+        let all = run_as(Takes::Bf16, Isa::Scalar, &pools[0], &w, &x);
+        for (i, (g, (e, size))) in all.iter().zip(&want).enumerate() {
+            assert!(
+                (f64::from(*g) - e).abs() <= 3e-5 * size + 1e-6,
+                "output {i}: {g}, plainly {e} (of {size})"
+            );
+        }
+        for isa in Isa::available() {
+            for n in (1..=30).filter(|n| *n < 14 || n % 5 == 0) {
+                let from = (n * 7) % (31 - n);
+                let got = run_as(Takes::Bf16, isa, &pools[n % 3], &w, &x[from * cols..(from + n) * cols]);
+                let same = got.iter().zip(&all[from * rows..]).all(|(a, b)| a.to_bits() == b.to_bits());
+                assert!(same, "{} {rows} x {cols}, {n} tokens", isa.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn extreme_activations_as_bf16_stay_what_they_are() {
+    let pool = Pool::new(1);
+    let one: Vec<u8> = [0x80u8, 0x3f].repeat(32);
+    let w = PackedLinear::pack(&pool, DType::BF16, 1, 32, &one).unwrap();
+    for isa in Isa::available() {
+        let sum = |x: f32| {
+            let mut row = [0.0; 32];
+            row[7] = x;
+            run_as(Takes::Bf16, isa, &pool, &w, &row)[0]
+        };
+        assert_eq!(sum(3.0), 3.0);
+        // Halfway between two bf16: to the even one. The greatest f32 has no bf16 but infinity.
+        assert_eq!((sum(257.0), sum(259.0), sum(f32::MAX)), (256.0, 260.0, f32::INFINITY));
+        assert!(sum(f32::NAN).is_nan() && sum(f32::from_bits(0x7f80_0001)).is_nan(), "{}", isa.name());
     }
 }
 

@@ -11,6 +11,7 @@ mod transpose;
 
 use crate::alloc::Buffer;
 use crate::isa::Isa;
+use crate::matmul::acts::Takes;
 use crate::pool::Pool;
 use crate::quant::DType;
 use layout::*;
@@ -86,9 +87,26 @@ impl Layout {
         }
     }
 
+    /// What this process multiplies it with.
+    fn takes(self) -> Takes {
+        match self {
+            Layout::BF16 if Isa::current() == Isa::Avx512Bf16 => Takes::Bf16,
+            layout if layout.is_integer() => Takes::Int8,
+            _ => Takes::Float,
+        }
+    }
+
     /// Whether the kernels want activations quantized to int8 (else as f32).
     pub fn is_integer(self) -> bool {
         !matches!(self, Layout::F32 | Layout::F16 | Layout::BF16 | Layout::Raw)
+    }
+}
+
+/// What this process multiplies a matrix of `dtype` with.
+pub fn takes(dtype: DType) -> Takes {
+    match dtype {
+        DType::BF16 => Layout::BF16.takes(),
+        _ => integer_layout(dtype).map_or(Takes::Float, |(layout, _)| layout.takes()),
     }
 }
 
@@ -220,6 +238,11 @@ impl PackedLinear {
     /// Bytes in memory, which are the bytes that a token reads.
     pub fn bytes(&self) -> usize {
         self.data.len()
+    }
+
+    /// What this process multiplies it with.
+    pub fn takes(&self) -> Takes {
+        self.layout.takes()
     }
 
     /// Bytes of one panel of 32 rows.

@@ -1,11 +1,11 @@
-//! Registers of AVX-512 (F, BW, DQ, VL, VNNI): sixteen lanes.
+//! Registers of AVX-512 (F, BW, DQ, VL, VNNI; perhaps BF16): sixteen lanes.
 
 use super::{Kernel, Simd};
 use std::arch::x86_64::*;
 
-/// Proof of AVX-512 F, BW, DQ, VL and VNNI.
+/// Proof of AVX-512 F, BW, DQ, VL and VNNI, and of BF16 too if so said.
 #[derive(Clone, Copy)]
-pub struct Avx512(());
+pub struct Avx512<const BF16: bool>(());
 
 /// Entry that enables the features.
 ///
@@ -13,17 +13,26 @@ pub struct Avx512(());
 /// The machine has AVX-512 F, BW, DQ, VL, VNNI, AVX2, FMA and F16C.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
 pub unsafe fn run<K: Kernel>(k: K) -> K::Output {
-    k.run(Avx512(()))
+    k.run(Avx512::<false>(()))
+}
+
+/// As [`run`], with dot products of bf16.
+///
+/// # Safety
+/// The machine has AVX-512 BF16 and what [`run`] asks for.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16,avx2,fma,f16c")]
+pub unsafe fn run_bf16<K: Kernel>(k: K) -> K::Output {
+    k.run(Avx512::<true>(()))
 }
 
 macro_rules! reg {
     ($e:expr) => {
-        // SAFETY: an `Avx512` exists only behind `run`, whose caller proved the features.
+        // SAFETY: an `Avx512` exists only behind `run` and `run_bf16`, whose caller proved the features.
         unsafe { $e }
     };
 }
 
-impl Simd for Avx512 {
+impl<const BF16: bool> Simd for Avx512<BF16> {
     const LANES: usize = 16;
     const TILE: usize = 6;
     type F = __m512;
@@ -109,6 +118,22 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn dot<const WIDE: bool>(self, acc: __m512i, w: __m512i, a: __m512i) -> __m512i {
         reg!(_mm512_dpbusd_epi32(acc, w, a))
+    }
+    #[inline(always)]
+    fn dot_bf16(self, acc: __m512, w: __m512i, a: __m512i) -> __m512 {
+        if BF16 {
+            // SAFETY: `Avx512<true>` exists only behind `run_bf16`; a `__m512bh` is the same 64 bytes.
+            return unsafe {
+                let (w, a) = (
+                    std::mem::transmute::<__m512i, __m512bh>(w),
+                    std::mem::transmute::<__m512i, __m512bh>(a),
+                );
+                _mm512_dpbf16_ps(acc, w, a)
+            };
+        }
+        let high = self.isplat(0xffff_0000u32 as i32);
+        let odd = self.fma(self.as_float(self.and(w, high)), self.as_float(self.and(a, high)), acc);
+        self.fma(self.as_float(self.shl(w, 16)), self.as_float(self.shl(a, 16)), odd)
     }
     #[inline(always)]
     fn lut(self, table: &[u8; 16], index: __m512i) -> __m512i {

@@ -77,6 +77,14 @@ pub trait Simd: Copy {
     fn shr(self, a: Self::I, n: u32) -> Self::I;
     /// acc + sum of four products u8 (w) x i8 (a). Unless `WIDE`, w <= 127 / 2 is promised.
     fn dot<const WIDE: bool>(self, acc: Self::I, w: Self::I, a: Self::I) -> Self::I;
+    /// acc + the products of a lane's two bf16, that of the higher half first: each added by an fma. Machines with an
+    /// instruction for it take denormals as zero.
+    #[inline(always)]
+    fn dot_bf16(self, acc: Self::F, w: Self::I, a: Self::I) -> Self::F {
+        let high = self.isplat(0xffff_0000u32 as i32);
+        let odd = self.fma(self.as_float(self.and(w, high)), self.as_float(self.and(a, high)), acc);
+        self.fma(self.as_float(self.shl(w, 16)), self.as_float(self.shl(a, 16)), odd)
+    }
     /// Byte look-up: table[index], index < 16.
     fn lut(self, table: &[u8; 16], index: Self::I) -> Self::I;
 
@@ -125,7 +133,7 @@ pub fn dispatch<K: Kernel>(isa: Isa, k: K) -> K::Output {
     match isa.min(Isa::best()) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `Isa::best` found every feature that this entry enables.
-        Isa::Avx512 => unsafe { avx512::run(k) },
+        Isa::Avx512 | Isa::Avx512Bf16 => unsafe { avx512::run(k) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Isa::Avx2 => unsafe { avx2::run(k) },
@@ -138,6 +146,16 @@ pub fn dispatch<K: Kernel>(isa: Isa, k: K) -> K::Output {
         #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
         Isa::Neon => neon::run(k),
         _ => k.run(scalar::Scalar),
+    }
+}
+
+/// As [`dispatch`], for kernels that use [`Simd::dot_bf16`]: others would only be compiled twice.
+pub fn dispatch_bf16<K: Kernel>(isa: Isa, k: K) -> K::Output {
+    match isa.min(Isa::best()) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `Isa::best` found every feature that this entry enables.
+        Isa::Avx512Bf16 => unsafe { avx512::run_bf16(k) },
+        isa => dispatch(isa, k),
     }
 }
 
