@@ -7,6 +7,7 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Cache line and widest register.
 const ALIGN: usize = 64;
@@ -174,6 +175,69 @@ fn unmap(p: NonNull<u8>, len: usize) {
 #[cfg(not(all(target_os = "linux", not(miri))))]
 fn unmap(_p: NonNull<u8>, _len: usize) {}
 
+/// Size of the regions that small pieces are cut from.
+const REGION: usize = 8 * HUGE;
+
+/// Zeroed bytes of fixed length, aligned to 64: a mapping of their own if large, else cut from a region of big pages
+/// where the pieces lie in the order in which they were made. A token reads the matrices of a small model in that order
+/// too, and so in one long stream. A region goes when its last piece does.
+#[derive(Debug)]
+pub struct Piece {
+    #[allow(dead_code)] // what `ptr` points into lives as long as this
+    region: Arc<Buffer<u8>>,
+    ptr: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: a piece is the only owner of its part of the region.
+unsafe impl Send for Piece {}
+// SAFETY: as above; shared access only reads.
+unsafe impl Sync for Piece {}
+
+/// The region that is being cut up, and how much of it is gone.
+static CUT: Mutex<(Weak<Buffer<u8>>, usize)> = Mutex::new((Weak::new(), 0));
+
+impl Piece {
+    /// `len` zeros, those of a large piece present (see [`Buffer::present`]).
+    pub fn new(pool: &crate::pool::Pool, len: usize) -> Piece {
+        if len >= HUGE {
+            return Piece::cut(Arc::new(Buffer::present(pool, len)), 0, len);
+        }
+        let mut cut = CUT.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = cut.1.next_multiple_of(ALIGN);
+        if let Some(region) = cut.0.upgrade().filter(|r| from + len <= r.len()) {
+            cut.1 = from + len;
+            return Piece::cut(region, from, len);
+        }
+        let region = Arc::new(Buffer::zeroed(REGION));
+        *cut = (Arc::downgrade(&region), len);
+        Piece::cut(region, 0, len)
+    }
+
+    /// The part of `region` from `from` on, which nobody else has.
+    fn cut(region: Arc<Buffer<u8>>, from: usize, len: usize) -> Piece {
+        assert!(from + len <= region.len());
+        // SAFETY: within the region, as was just asserted.
+        let ptr = unsafe { region.ptr.add(from) };
+        Piece { region, ptr, len }
+    }
+}
+
+impl Deref for Piece {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        // SAFETY: `len` initialised bytes of the region that this piece alone has.
+        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len) }
+    }
+}
+
+impl DerefMut for Piece {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, borrowed alone. The region itself is never looked into.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,5 +255,25 @@ mod tests {
                 assert_eq!(b[len - 1], 1.0);
             }
         }
+    }
+
+    #[test]
+    fn small_pieces_follow_one_another_and_none_overlap() {
+        let pool = crate::pool::Pool::new(2);
+        let lens = [1usize, 64, 65, HUGE - 1, HUGE, 3, 0, 4096];
+        let mut pieces: Vec<Piece> =
+            (0..24).map(|i| Piece::new(&pool, lens[i % if cfg!(miri) { 3 } else { 8 }])).collect();
+        for (i, piece) in pieces.iter_mut().enumerate() {
+            assert!(
+                piece.iter().all(|&b| b == 0) && (piece.is_empty() || piece.as_ptr() as usize % ALIGN == 0)
+            );
+            piece.fill(i as u8 + 1);
+        }
+        drop(pieces.drain(..7));
+        for (i, piece) in pieces.iter().enumerate() {
+            assert!(piece.iter().all(|&b| b == i as u8 + 8));
+        }
+        let others = Piece::new(&pool, 100);
+        assert!(others.iter().all(|&b| b == 0), "what was given back is not cut again");
     }
 }

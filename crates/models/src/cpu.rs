@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kernels::activation::{self, Act as KernelAct};
+use kernels::alloc::Buffer;
 use kernels::attention::KvType;
 use kernels::matmul::acts::{Acts, Takes};
 use kernels::matmul::{Input, Linear as Job, linear};
@@ -44,20 +45,24 @@ pub struct CpuBackend {
     kv: KvType,
     /// Quantized weights become f32, so that activations are not rounded.
     widen: bool,
+    /// BF16 weights do.
+    widen_bf16: bool,
     /// Quantized activations of the operation at hand.
     acts: Mutex<Acts>,
 }
 
 /// Activations, `[rows, width]`. The buffer goes back to the arena when it is dropped.
 pub struct Rows {
-    data: Vec<f32>,
+    buffer: Buffer<f32>,
+    /// How much of the buffer is used.
+    len: usize,
     width: usize,
     arena: Arc<Arena>,
 }
 
 /// Buffers that are not in use.
 #[derive(Default)]
-struct Arena(Mutex<Vec<Vec<f32>>>);
+struct Arena(Mutex<Vec<Buffer<f32>>>);
 
 /// A packed matrix and its bias.
 pub struct Linear {
@@ -81,19 +86,23 @@ pub struct Step {
 
 impl Drop for Rows {
     fn drop(&mut self) {
-        lock(&self.arena.0).push(std::mem::take(&mut self.data));
+        lock(&self.arena.0).push(std::mem::replace(&mut self.buffer, Buffer::zeroed(0)));
     }
 }
 
 impl Arena {
-    /// The largest spare buffer, cut or grown to `len`; what it holds is of no meaning.
-    fn take(&self, len: usize) -> Vec<f32> {
+    /// The smallest spare buffer that has room for `len` numbers, or a new one in place of the largest; what it holds
+    /// is of no meaning.
+    fn take(&self, len: usize) -> Buffer<f32> {
         let mut spare = lock(&self.0);
-        let largest = (0..spare.len()).max_by_key(|&i| spare[i].capacity());
-        let mut data = largest.map_or_else(Vec::new, |i| spare.swap_remove(i));
-        drop(spare);
-        data.resize(len, 0.0);
-        data
+        let fits = (0..spare.len()).filter(|&i| spare[i].len() >= len).min_by_key(|&i| spare[i].len());
+        if let Some(i) = fits {
+            return spare.swap_remove(i);
+        }
+        if let Some(largest) = (0..spare.len()).max_by_key(|&i| spare[i].len()) {
+            spare.swap_remove(largest);
+        }
+        Buffer::zeroed(len)
     }
 }
 
@@ -107,9 +116,9 @@ impl CpuBackend {
         CpuBackend::with_cache(threads, KvType::F16)
     }
 
-    /// With keys and values in f32.
+    /// With keys and values in f32, and nothing rounded but what quantized weights ask for.
     pub fn exact(threads: Option<usize>) -> CpuBackend {
-        CpuBackend::with_cache(threads, KvType::F32)
+        CpuBackend { widen_bf16: true, ..CpuBackend::with_cache(threads, KvType::F32) }
     }
 
     /// As fits the model: keys and values in f32 where all weights are, and everything in f32 where the model
@@ -129,7 +138,7 @@ impl CpuBackend {
     fn with_cache(threads: Option<usize>, kv: KvType) -> CpuBackend {
         let threads = threads.unwrap_or_else(kernels::threads::default_threads);
         let (pool, acts) = (Arc::new(Pool::new(threads)), Mutex::new(Acts::new()));
-        CpuBackend { pool, arena: Arc::default(), kv, widen: false, acts }
+        CpuBackend { pool, arena: Arc::default(), kv, widen: false, widen_bf16: false, acts }
     }
 
     pub(crate) fn pool(&self) -> &Pool {
@@ -137,14 +146,15 @@ impl CpuBackend {
     }
 
     pub(crate) fn rows(&self, count: usize, width: usize) -> Rows {
-        Rows { data: self.arena.take(count * width), width, arena: Arc::clone(&self.arena) }
+        let len = count * width;
+        Rows { buffer: self.arena.take(len), len, width, arena: Arc::clone(&self.arena) }
     }
 
     /// Runs `f(index, row)` on every row.
     pub(crate) fn each_row(&self, rows: &mut Rows, f: impl Fn(usize, &mut [f32]) + Sync) {
         let width = rows.width;
         let group = GRAIN.div_ceil(width);
-        self.pool.each_piece(&mut rows.data, width * group, |g, piece| {
+        self.pool.each_piece(rows.data_mut(), width * group, |g, piece| {
             for (i, row) in piece.chunks_exact_mut(width).enumerate() {
                 f(g * group + i, row);
             }
@@ -160,18 +170,18 @@ impl CpuBackend {
 
     fn multiply_into(&self, x: &Rows, to: &[&Linear], outs: &mut [&mut Rows], add: bool) {
         let mut acts = lock(&self.acts);
-        acts.fill(&self.pool, &x.data, x.width, to.iter().map(|w| w.packed.takes()));
+        acts.fill(&self.pool, x.data(), x.width, to.iter().map(|w| w.packed.takes()));
         let acts = &*acts;
         let pairs = to.iter().zip(outs.iter_mut());
         let mut jobs: Vec<Job<'_>> =
-            pairs.map(|(w, out)| Job { add, ..w.job_of(acts, x, 0..x.count(), &mut out.data) }).collect();
+            pairs.map(|(w, out)| Job { add, ..w.job_of(acts, x, 0..x.count(), out.data_mut()) }).collect();
         linear(&self.pool, &mut jobs);
     }
 }
 
 impl Rows {
     pub(crate) fn count(&self) -> usize {
-        self.data.len() / self.width
+        self.len / self.width
     }
 
     pub(crate) fn width(&self) -> usize {
@@ -179,15 +189,15 @@ impl Rows {
     }
 
     pub(crate) fn data(&self) -> &[f32] {
-        &self.data
+        &self.buffer[..self.len]
     }
 
     pub(crate) fn data_mut(&mut self) -> &mut [f32] {
-        &mut self.data
+        &mut self.buffer[..self.len]
     }
 
     pub(crate) fn row(&self, i: usize) -> &[f32] {
-        &self.data[i * self.width..(i + 1) * self.width]
+        &self.buffer[i * self.width..(i + 1) * self.width]
     }
 }
 
@@ -210,7 +220,7 @@ impl Linear {
         rows: Range<usize>,
         out: &'a mut [f32],
     ) -> Job<'a> {
-        let input = Input::of(&self.packed, acts, &x.data, rows);
+        let input = Input::of(&self.packed, acts, x.data(), rows);
         Job { bias: self.bias.as_deref(), ..Job::new(&self.packed, input, out) }
     }
 }
@@ -250,7 +260,7 @@ impl Backend for CpuBackend {
         let &[rows, cols] = weight.shape.as_slice() else {
             return Err(refused(weight, &format!("{} dimensions, expected two", weight.shape.len())));
         };
-        let packed = if self.widen {
+        let packed = if self.widen || (self.widen_bf16 && weight.dtype == DType::BF16) {
             let bytes: Vec<u8> = widen(weight)?.iter().flat_map(|x| x.to_le_bytes()).collect();
             PackedLinear::pack(&self.pool, DType::F32, rows, cols, &bytes)
         } else {
@@ -331,10 +341,10 @@ impl Backend for CpuBackend {
         step: &Step,
     ) -> Result<Rows> {
         if let Some((k, v)) = kv {
-            cache.store(&self.pool, &step.batch.slots, &k.data, &v.data);
+            cache.store(&self.pool, &step.batch.slots, k.data(), v.data());
         }
         let mut out = self.rows(q.count(), attn.out_dim());
-        cache.attend(&self.pool, attn, sinks, &step.batch, &q.data, &mut out.data);
+        cache.attend(&self.pool, attn, sinks, &step.batch, q.data(), out.data_mut());
         Ok(out)
     }
 
@@ -408,19 +418,19 @@ impl Backend for CpuBackend {
         if let Some(cap) = shape.softcap {
             self.each_row(&mut logits, |_, row| row.iter_mut().for_each(|x| *x = cap * (*x / cap).tanh()));
         }
-        Ok(std::mem::take(&mut logits.data))
+        Ok(logits.data().to_vec())
     }
 
     fn host(&self, inputs: &[&Rows], width: usize, code: &mut HostCode<'_>) -> Result<Rows> {
         let mut out = self.rows(inputs.first().map_or(0, |x| x.count()), width);
-        out.data.fill(0.0);
-        let slices: Vec<&[f32]> = inputs.iter().map(|x| x.data.as_slice()).collect();
-        code(&self.pool, &slices, &mut out.data);
+        out.data_mut().fill(0.0);
+        let slices: Vec<&[f32]> = inputs.iter().map(|x| x.data()).collect();
+        code(&self.pool, &slices, out.data_mut());
         Ok(out)
     }
 
     fn fetch(&self, x: &Rows) -> Result<Vec<f32>> {
-        Ok(x.data.clone())
+        Ok(x.data().to_vec())
     }
 }
 

@@ -9,7 +9,7 @@ pub mod layout;
 mod read;
 mod transpose;
 
-use crate::alloc::Buffer;
+use crate::alloc::Piece;
 use crate::isa::Isa;
 use crate::matmul::acts::Takes;
 use crate::pool::Pool;
@@ -172,7 +172,7 @@ pub struct PackedLinear {
     cols: usize,
     /// Bytes of a panel of 32 rows (of a row when raw).
     stride: usize,
-    data: Buffer<u8>,
+    data: Piece,
 }
 
 impl PackedLinear {
@@ -195,8 +195,7 @@ impl PackedLinear {
         let (layout, stride) = plan(dtype, cols, row_bytes).ok_or(shape.clone())?;
         let count = if layout == Layout::Raw { rows } else { rows.div_ceil(PANEL) };
         let total = stride.checked_mul(count).ok_or(shape)?;
-        let mut packed =
-            PackedLinear { dtype, layout, rows, cols, stride, data: Buffer::present(pool, total) };
+        let mut packed = PackedLinear { dtype, layout, rows, cols, stride, data: Piece::new(pool, total) };
         packed.fill(pool, bytes, row_bytes);
         Ok(packed)
     }
