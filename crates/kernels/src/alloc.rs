@@ -64,11 +64,7 @@ impl<T: Plain> Buffer<T> {
     pub fn present(pool: &crate::pool::Pool, len: usize) -> Self {
         let mut buffer = Self::zeroed(len);
         if buffer.mapped > 0 {
-            pool.each_piece(&mut buffer, HUGE / size_of::<T>(), |_, page| {
-                // SAFETY: a piece has at least one element, and zero is a value, the one that it has. To read
-                // it first would bring a shared page of zeros, which some systems then replace by small pages.
-                unsafe { page.as_mut_ptr().write_volatile(std::mem::zeroed()) }
-            });
+            touch(pool, &mut buffer);
         }
         buffer
     }
@@ -77,6 +73,15 @@ impl<T: Plain> Buffer<T> {
     pub fn bytes(&self) -> usize {
         self.len * size_of::<T>()
     }
+}
+
+/// Has the system bring the big pages of fresh zeros, which begin with one.
+fn touch<T: Plain>(pool: &crate::pool::Pool, fresh: &mut [T]) {
+    pool.each_piece(fresh, HUGE / size_of::<T>(), |_, page| {
+        // SAFETY: a piece has at least one element, and zero is a value, the one that it has. To read it first
+        // would bring a shared page of zeros, which some systems then replace by small pages.
+        unsafe { page.as_mut_ptr().write_volatile(std::mem::zeroed()) }
+    });
 }
 
 fn layout(bytes: usize) -> Layout {
@@ -175,12 +180,13 @@ fn unmap(p: NonNull<u8>, len: usize) {
 #[cfg(not(all(target_os = "linux", not(miri))))]
 fn unmap(_p: NonNull<u8>, _len: usize) {}
 
-/// Size of the regions that small pieces are cut from.
-const REGION: usize = 8 * HUGE;
+/// Size of the regions that pieces are cut from, and from which a piece is large enough for a mapping of its own.
+const REGION: usize = 64 * HUGE;
+const LARGE: usize = 16 * HUGE;
 
 /// Zeroed bytes of fixed length, aligned to 64: a mapping of their own if large, else cut from a region of big pages
-/// where the pieces lie in the order in which they were made. A token reads the matrices of a small model in that order
-/// too, and so in one long stream. A region goes when its last piece does.
+/// where the pieces lie in the order in which they were made. No page is half empty, and a token, which reads the matrices in
+/// that order too, has one long stream. A region goes when its last piece does.
 #[derive(Debug)]
 pub struct Piece {
     #[allow(dead_code)] // what `ptr` points into lives as long as this
@@ -198,11 +204,23 @@ unsafe impl Sync for Piece {}
 static CUT: Mutex<(Weak<Buffer<u8>>, usize)> = Mutex::new((Weak::new(), 0));
 
 impl Piece {
-    /// `len` zeros, those of a large piece present (see [`Buffer::present`]).
+    /// `len` zeros, their pages present (see [`Buffer::present`]).
     pub fn new(pool: &crate::pool::Pool, len: usize) -> Piece {
-        if len >= HUGE {
+        if len >= LARGE {
             return Piece::cut(Arc::new(Buffer::present(pool, len)), 0, len);
         }
+        let mut piece = Piece::next(len);
+        // A page belongs to the piece that it begins in.
+        let begins = piece.as_ptr() as usize;
+        let skip = begins.next_multiple_of(HUGE) - begins;
+        if piece.region.mapped > 0 && skip < len {
+            touch(pool, &mut piece[skip..]);
+        }
+        piece
+    }
+
+    /// `len` bytes of the region, or of a new one.
+    fn next(len: usize) -> Piece {
         let mut cut = CUT.lock().unwrap_or_else(PoisonError::into_inner);
         let from = cut.1.next_multiple_of(ALIGN);
         if let Some(region) = cut.0.upgrade().filter(|r| from + len <= r.len()) {
@@ -260,9 +278,9 @@ mod tests {
     #[test]
     fn small_pieces_follow_one_another_and_none_overlap() {
         let pool = crate::pool::Pool::new(2);
-        let lens = [1usize, 64, 65, HUGE - 1, HUGE, 3, 0, 4096];
+        let lens = [1usize, 64, 65, HUGE - 1, 3 * HUGE, 3, 0, LARGE];
         let mut pieces: Vec<Piece> =
-            (0..24).map(|i| Piece::new(&pool, lens[i % if cfg!(miri) { 3 } else { 8 }])).collect();
+            (0..16).map(|i| Piece::new(&pool, lens[i % if cfg!(miri) { 3 } else { 8 }])).collect();
         for (i, piece) in pieces.iter_mut().enumerate() {
             assert!(
                 piece.iter().all(|&b| b == 0) && (piece.is_empty() || piece.as_ptr() as usize % ALIGN == 0)
