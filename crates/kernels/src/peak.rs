@@ -5,7 +5,7 @@
 use crate::alloc::Buffer;
 use crate::isa::Isa;
 use crate::pool::Pool;
-use crate::simd::{Kernel, Simd, dispatch, dispatch_bf16};
+use crate::simd::{Kernel, Simd, dispatch, dispatch_bf16, dispatch_int8};
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -29,7 +29,7 @@ const ITERATIONS: usize = 200_000;
 
 /// The rate at which the kernels' integer dot products go at best.
 pub fn int8_gops(pool: &Pool) -> f64 {
-    let ops = best(pool, 8, || dispatch(Isa::current(), Integers));
+    let ops = best(pool, 8, || dispatch_int8(Isa::current(), Integers));
     ops / 1e9
 }
 
@@ -74,8 +74,7 @@ impl Kernel for Integers {
         for _ in 0..n {
             for i in 0..12 {
                 // The sum itself is a factor, lest a product be taken out of the loop where it can be.
-                acc[i] =
-                    if S::TILE == 6 { s.dot::<false>(acc[i], w, a) } else { s.dot::<false>(w, w, acc[i]) };
+                acc[i] = if S::ONE_DOT { s.dot::<false>(acc[i], w, a) } else { s.dot::<false>(w, w, acc[i]) };
             }
         }
         for i in 0..12 {

@@ -24,12 +24,12 @@ use super::stretch::{STRETCH, Unpack};
 use super::sums::{Sums, Target};
 use crate::isa::Isa;
 use crate::pack::layout::{BLOCK, C8, C8Narrow, Codes, Flat, Format, PANEL, Scales};
-use crate::simd::{Kernel, Simd, dispatch};
+use crate::simd::{Kernel, Simd, dispatch, dispatch_int8};
 use std::marker::PhantomData;
 
 /// Tokens that are done without unpacking to memory: what the registers of `isa` hold at a time.
 fn direct(isa: Isa) -> usize {
-    if isa.min(Isa::best()) >= Isa::Avx512 && cfg!(target_arch = "x86_64") { 8 } else { 4 }
+    if matches!(isa.or_lesser(), Isa::Avx512 | Isa::Avx512Bf16) { 8 } else { 4 }
 }
 
 /// How far ahead of a stream from memory lines are asked for: the processor's own prefetch does not look
@@ -117,7 +117,7 @@ impl Walk {
 /// A whole panel x any number of tokens; the results are in `to` if there is one, else in `out`.
 pub fn panel<F: Format>(isa: Isa, p: Panel<'_, F, true>, scratch: &mut [u8]) {
     if p.tokens <= direct(isa) {
-        return dispatch(isa, p);
+        return dispatch_int8(isa, p);
     }
     let step = STRETCH / BLOCK;
     for b in (0..p.blocks).step_by(step) {
@@ -146,7 +146,7 @@ fn flat<T: Format, F: Format>(isa: Isa, p: Panel<'_, F, true>) {
     let Panel { units, offset, acts, stride, tokens, blocks, out, first, to, next, .. } = p;
     let format = PhantomData;
     let p = Panel::<T, false> { units, offset, acts, stride, tokens, blocks, out, first, to, next, format };
-    dispatch(isa, p);
+    dispatch_int8(isa, p);
 }
 
 /// All tokens, in equal tiles that the ISA's registers hold. The tiling has no influence on any result.
@@ -155,7 +155,9 @@ fn flat<T: Format, F: Format>(isa: Isa, p: Panel<'_, F, true>) {
 /// As for [`Panel::run`].
 #[inline(always)]
 unsafe fn many<S: Simd, F: Format>(s: S, w: Walk, tokens: usize, lines: usize) {
-    let (mut t, mut left) = (0, tokens.div_ceil(S::TILE));
+    // Six chains of dot products, where a product is one instruction of four cycles, in place of four.
+    let widest = if S::ONE_DOT && S::TILE == 4 { 3 } else { S::TILE };
+    let (mut t, mut left) = (0, tokens.div_ceil(widest));
     // A few tiles ask for several lines a block, many tiles for one, the first of them.
     let share = lines.div_ceil(left * w.blocks).max(1);
     let mut asked = 0;
@@ -177,6 +179,7 @@ unsafe fn many<S: Simd, F: Format>(s: S, w: Walk, tokens: usize, lines: usize) {
                 (6, _) => tile::<S, F, 6, 2, 1, 0>(s, at, share),
                 (_, 1) => tile::<S, F, 1, 4, 1, 0>(s, at, share),
                 (_, 2) => tile::<S, F, 2, 2, 1, 0>(s, at, share),
+                (_, 3) if S::ONE_DOT => tile::<S, F, 3, 2, 1, 0>(s, at, share),
                 (_, 3) => tile::<S, F, 3, 1, 1, 0>(s, at, share),
                 (_, _) => tile::<S, F, 4, 1, 1, 0>(s, at, share),
             }

@@ -1,11 +1,11 @@
-//! Registers of AVX2 with FMA and F16C: eight lanes.
+//! Registers of AVX2 with FMA and F16C, perhaps AVX-VNNI: eight lanes.
 
 use super::{Kernel, Simd};
 use std::arch::x86_64::*;
 
-/// Proof of AVX2, FMA and F16C.
+/// Proof of AVX2, FMA and F16C, and of AVX-VNNI if so said.
 #[derive(Clone, Copy)]
-pub struct Avx2(());
+pub struct Avx2<const VNNI: bool>(());
 
 /// Entry that enables the features.
 ///
@@ -13,19 +13,29 @@ pub struct Avx2(());
 /// The machine has AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub unsafe fn run<K: Kernel>(k: K) -> K::Output {
-    k.run(Avx2(()))
+    k.run(Avx2::<false>(()))
+}
+
+/// As [`run`], with dot products of bytes.
+///
+/// # Safety
+/// The machine has AVX-VNNI and what [`run`] asks for.
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+pub unsafe fn run_vnni<K: Kernel>(k: K) -> K::Output {
+    k.run(Avx2::<true>(()))
 }
 
 macro_rules! reg {
     ($e:expr) => {
-        // SAFETY: an `Avx2` exists only behind `run`, whose caller proved the features.
+        // SAFETY: an `Avx2` exists only behind `run` and `run_vnni`, whose caller proved the features.
         unsafe { $e }
     };
 }
 
-impl Simd for Avx2 {
+impl<const VNNI: bool> Simd for Avx2<VNNI> {
     const LANES: usize = 8;
     const TILE: usize = 4;
+    const ONE_DOT: bool = VNNI;
     type F = __m256;
     type I = __m256i;
 
@@ -108,6 +118,10 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn dot<const WIDE: bool>(self, acc: __m256i, w: __m256i, a: __m256i) -> __m256i {
+        if VNNI {
+            // `Avx2<true>` exists only behind `run_vnni`.
+            return reg!(_mm256_dpbusd_avx_epi32(acc, w, a));
+        }
         if WIDE {
             // maddubs would saturate: even and odd bytes as i16, whose pair sums are exact in i32.
             reg!({

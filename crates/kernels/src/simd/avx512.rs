@@ -35,6 +35,7 @@ macro_rules! reg {
 impl<const BF16: bool> Simd for Avx512<BF16> {
     const LANES: usize = 16;
     const TILE: usize = 6;
+    const ONE_DOT: bool = true;
     type F = __m512;
     type I = __m512i;
 

@@ -31,6 +31,8 @@ pub trait Simd: Copy {
     const LANES: usize;
     /// Tokens of the widest matmul tile that the registers hold.
     const TILE: usize;
+    /// [`Simd::dot`] is one instruction.
+    const ONE_DOT: bool = false;
     /// f32 register.
     type F: Copy;
     /// i32 or byte register.
@@ -130,15 +132,15 @@ pub trait Kernel {
 
 /// Runs `k` with the registers of `isa`, or of the best set below it that the machine has.
 pub fn dispatch<K: Kernel>(isa: Isa, k: K) -> K::Output {
-    match isa.min(Isa::best()) {
+    match isa.or_lesser() {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: `Isa::best` found every feature that this entry enables.
+        // SAFETY: `Isa::or_lesser` found every feature that this entry enables.
         Isa::Avx512 | Isa::Avx512Bf16 => unsafe { avx512::run(k) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Isa::Avx2 => unsafe { avx2::run(k) },
+        Isa::Avx2 | Isa::Avx2Vnni => unsafe { avx2::run(k) },
         #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
-        // SAFETY: `Isa::best` found every feature that this entry enables.
+        // SAFETY: `Isa::or_lesser` found every feature that this entry enables.
         Isa::NeonI8mm => unsafe { neon::run_i8mm(k) },
         #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
         // SAFETY: as above.
@@ -149,11 +151,21 @@ pub fn dispatch<K: Kernel>(isa: Isa, k: K) -> K::Output {
     }
 }
 
-/// As [`dispatch`], for kernels that use [`Simd::dot_bf16`]: others would only be compiled twice.
-pub fn dispatch_bf16<K: Kernel>(isa: Isa, k: K) -> K::Output {
-    match isa.min(Isa::best()) {
+/// As [`dispatch`], for kernels that use [`Simd::dot`] much: others would only be compiled twice.
+pub fn dispatch_int8<K: Kernel>(isa: Isa, k: K) -> K::Output {
+    match isa.or_lesser() {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: `Isa::best` found every feature that this entry enables.
+        // SAFETY: `Isa::or_lesser` found every feature that this entry enables.
+        Isa::Avx2Vnni => unsafe { avx2::run_vnni(k) },
+        isa => dispatch(isa, k),
+    }
+}
+
+/// As [`dispatch`], for kernels that use [`Simd::dot_bf16`].
+pub fn dispatch_bf16<K: Kernel>(isa: Isa, k: K) -> K::Output {
+    match isa.or_lesser() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `Isa::or_lesser` found every feature that this entry enables.
         Isa::Avx512Bf16 => unsafe { avx512::run_bf16(k) },
         isa => dispatch(isa, k),
     }
