@@ -51,6 +51,8 @@ pub struct Panel<'a, F, const DIRECTLY: bool> {
     pub tokens: usize,
     /// Blocks of a row.
     pub blocks: usize,
+    /// Panels that follow one another: several only of few tokens, and with a target.
+    pub panels: usize,
     /// `[tokens][32]`: the sums so far.
     pub out: &'a mut [f32],
     /// Nothing was summed before.
@@ -68,7 +70,8 @@ impl<F: Format, const DIRECTLY: bool> Kernel for Panel<'_, F, DIRECTLY> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         assert!(self.out.len() >= self.tokens * PANEL && self.blocks.is_multiple_of(F::S::SUPER));
-        assert!(self.units.len() >= self.blocks / F::S::SUPER * F::UNIT);
+        let bytes = self.blocks / F::S::SUPER * F::UNIT;
+        assert!(self.units.len() >= self.panels * bytes && (self.panels == 1 || self.to.is_some()));
         let walk = Walk {
             units: self.units.as_ptr(),
             offset: self.offset,
@@ -81,7 +84,10 @@ impl<F: Format, const DIRECTLY: bool> Kernel for Panel<'_, F, DIRECTLY> {
         // SAFETY: the asserts above; the caller's activations have `tokens` rows of `blocks` blocks.
         unsafe {
             if DIRECTLY {
-                few::<S, F>(s, walk, self.tokens);
+                for i in 0..self.panels {
+                    let units = walk.units.add(i * bytes);
+                    few::<S, F>(s, Walk { units, sums: walk.sums.of_panel(i), ..walk }, self.tokens);
+                }
             } else {
                 many::<S, F>(s, walk, self.tokens, self.next.1);
             }
@@ -114,7 +120,12 @@ impl Walk {
     }
 }
 
-/// A whole panel x any number of tokens; the results are in `to` if there is one, else in `out`.
+/// Of so many tokens, panels that follow one another can be given together.
+pub fn takes_several(isa: Isa, tokens: usize) -> bool {
+    tokens <= direct(isa)
+}
+
+/// Whole panels x any number of tokens; the results are in `to` if there is one, else in `out`.
 pub fn panel<F: Format>(isa: Isa, p: Panel<'_, F, true>, scratch: &mut [u8]) {
     if p.tokens <= direct(isa) {
         return dispatch_int8(isa, p);
@@ -129,8 +140,17 @@ pub fn panel<F: Format>(isa: Isa, p: Panel<'_, F, true>, scratch: &mut [u8]) {
         let to = p.to.filter(|_| b + n == p.blocks);
         let bytes = n / F::S::SUPER * F::UNIT;
         let next = (units.as_ptr().wrapping_add(bytes), bytes / 64);
-        let p =
-            Panel { units: &scratch[..], acts, blocks: n, out: &mut *p.out, first: b == 0, to, next, ..p };
+        let p = Panel {
+            units: &scratch[..],
+            acts,
+            blocks: n,
+            panels: 1,
+            out: &mut *p.out,
+            first: b == 0,
+            to,
+            next,
+            ..p
+        };
         match (F::S::HALF, F::S::MIN, F::C::WIDE) {
             (false, false, true) => flat::<(C8, Flat<false, false>), F>(isa, p),
             (false, false, false) => flat::<(C8Narrow, Flat<false, false>), F>(isa, p),
@@ -143,9 +163,22 @@ pub fn panel<F: Format>(isa: Isa, p: Panel<'_, F, true>, scratch: &mut [u8]) {
 
 /// Runs an unpacked stretch, whose type says nothing of where it came from.
 fn flat<T: Format, F: Format>(isa: Isa, p: Panel<'_, F, true>) {
-    let Panel { units, offset, acts, stride, tokens, blocks, out, first, to, next, .. } = p;
+    let Panel { units, offset, acts, stride, tokens, blocks, panels, out, first, to, next, .. } = p;
     let format = PhantomData;
-    let p = Panel::<T, false> { units, offset, acts, stride, tokens, blocks, out, first, to, next, format };
+    let p = Panel::<T, false> {
+        units,
+        offset,
+        acts,
+        stride,
+        tokens,
+        blocks,
+        panels,
+        out,
+        first,
+        to,
+        next,
+        format,
+    };
     dispatch_int8(isa, p);
 }
 

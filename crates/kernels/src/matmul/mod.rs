@@ -185,23 +185,38 @@ impl<'a> Task<'a> {
         let n = self.block.min(self.tokens - from);
         let first = c % across * self.panels;
         let last = (first + self.panels).min(self.rows.div_ceil(PANEL));
+        // Small panels of few tokens are done before a call for each would be worth it.
+        let several = self.weight.layout().is_integer() && int8::takes_several(isa, n);
         SCRATCH.with_borrow_mut(|s| {
-            for p in first..last {
+            let mut p = first;
+            while p < last {
+                // The last panel of a matrix may be a part of one.
+                let count = if several { last.min(self.rows / PANEL).max(p + 1) - p } else { 1 };
                 match self.input {
-                    Input::Quant(a) => self.rounded(isa, s, a, 0, p, from, n),
-                    Input::Part(a, first, _) => self.rounded(isa, s, a, first, p, from, n),
+                    Input::Quant(a) => self.rounded(isa, s, a, 0, (p, count), from, n),
+                    Input::Part(a, first, _) => self.rounded(isa, s, a, first, (p, count), from, n),
                     Input::Float(x) => self.float(isa, s, x, p, from, n),
                 }
                 if self.target(p, from).is_none() {
                     self.store(&s.out, p, from, n);
                 }
+                p += count;
             }
         });
     }
 
-    /// Panel `p` for the tokens `from..from + n`, whose activations begin at row `first + from` of `a`.
+    /// `count` panels from `p` on for the tokens `from..from + n`, whose activations begin at row `first + from` of `a`.
     #[allow(clippy::too_many_arguments)] // where a tile begins and ends
-    fn rounded(&self, isa: Isa, s: &mut Scratch, a: &Acts, first: usize, p: usize, from: usize, n: usize) {
+    fn rounded(
+        &self,
+        isa: Isa,
+        s: &mut Scratch,
+        a: &Acts,
+        first: usize,
+        (p, count): (usize, usize),
+        from: usize,
+        n: usize,
+    ) {
         s.room(n);
         if !self.weight.layout().is_integer() {
             let (x, stride) = a.pairs_from(first + from);
@@ -218,12 +233,13 @@ impl<'a> Task<'a> {
         let stride = if n > 1 { a.stride() } else { 0 };
         with_format!(self.weight.layout(), F => {
             let job = int8::Panel::<F, true> {
-                units: self.weight.panel(self.first_panel + p),
+                units: self.weight.panels(self.first_panel + p, count),
                 offset: self.weight.layout().offset(),
                 acts: a.rows_from(first + from).as_ptr(),
                 stride,
                 tokens: n,
                 blocks: self.weight.cols() / 32,
+                panels: count,
                 out: &mut s.out,
                 first: true,
                 to: self.target(p, from),
@@ -244,7 +260,8 @@ impl<'a> Task<'a> {
         let bias = self.bias.map_or(&NOTHING[..], |b| &b[row..]).as_ptr();
         // SAFETY: the token's rows lie in `out`.
         let at = unsafe { self.out.add(from * self.rows + row) };
-        Some(Target { at, stride: self.rows, bias, add: self.add })
+        let bias_step = if self.bias.is_some() { PANEL } else { 0 };
+        Some(Target { at, stride: self.rows, bias, bias_step, add: self.add })
     }
 
     fn float(&self, isa: Isa, s: &mut Scratch, x: &[f32], p: usize, from: usize, n: usize) {

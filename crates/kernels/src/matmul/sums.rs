@@ -14,6 +14,8 @@ pub struct Target {
     pub stride: usize,
     /// 32 numbers to add.
     pub bias: *const f32,
+    /// Numbers from there to those of the next 32 rows.
+    pub bias_step: usize,
     /// Add to what is there.
     pub add: bool,
 }
@@ -35,6 +37,17 @@ impl Sums {
     pub fn from(self, t: usize) -> Sums {
         let to = self.to.map(|to| Target { at: to.at.wrapping_add(t * to.stride), ..to });
         Sums { out: self.out.wrapping_add(t * PANEL), to, ..self }
+    }
+
+    /// Those of panel `i` of several. The pointers are only used where the panel exists.
+    #[inline(always)]
+    pub fn of_panel(self, i: usize) -> Sums {
+        let to = self.to.map(|to| Target {
+            at: to.at.wrapping_add(i * PANEL),
+            bias: to.bias.wrapping_add(i * to.bias_step),
+            ..to
+        });
+        Sums { to, ..self }
     }
 
     /// The sums so far of the rows from `row` on.

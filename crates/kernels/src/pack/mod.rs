@@ -250,7 +250,11 @@ impl PackedLinear {
     }
 
     pub(crate) fn panel(&self, p: usize) -> &[u8] {
-        &self.data[p * self.stride..(p + 1) * self.stride]
+        self.panels(p, 1)
+    }
+
+    pub(crate) fn panels(&self, p: usize, count: usize) -> &[u8] {
+        &self.data[p * self.stride..(p + count) * self.stride]
     }
 
     /// The file's bytes of row `r`, for the raw layout; none beyond the last row.
