@@ -283,7 +283,8 @@ mod tests {
             (0..16).map(|i| Piece::new(&pool, lens[i % if cfg!(miri) { 3 } else { 8 }])).collect();
         for (i, piece) in pieces.iter_mut().enumerate() {
             assert!(
-                piece.iter().all(|&b| b == 0) && (piece.is_empty() || piece.as_ptr() as usize % ALIGN == 0)
+                piece.iter().all(|&b| b == 0)
+                    && (piece.is_empty() || (piece.as_ptr() as usize).is_multiple_of(ALIGN))
             );
             piece.fill(i as u8 + 1);
         }

@@ -3,7 +3,9 @@
 //!
 //! A head is done by one thread, position after position: sums have one order whatever the chunking.
 
+use crate::isa::Isa;
 use crate::pool::Pool;
+use crate::simd::{Kernel, Simd, dispatch};
 
 /// For each value head: `S = e^g S; S += k (beta (v - S^T k))^T; y = S^T q`.
 pub struct DeltaRule {
@@ -51,46 +53,121 @@ impl DeltaRule {
             "the state of a delta rule"
         );
         let to = &Out(out.as_mut_ptr());
-        let per_key = self.value_heads / self.key_heads;
         pool.each_piece(state, self.key_dim * self.value_dim, |head, state| {
-            let key_head = if self.tiled { head % self.key_heads } else { head / per_key };
-            let mut held = vec![0f32; self.value_dim];
-            for t in 0..n {
-                let q = &rows.q[t * keys + key_head * self.key_dim..][..self.key_dim];
-                let k = &rows.k[t * keys + key_head * self.key_dim..][..self.key_dim];
-                let at = t * values + head * self.value_dim;
-                let v = &rows.v[at..at + self.value_dim];
-                // SAFETY: row t and the columns of this head lie in `out`, and no other head writes them.
-                let y = unsafe { std::slice::from_raw_parts_mut(to.0.add(at), self.value_dim) };
-                let (decay, beta) =
-                    (rows.decay[t * self.value_heads + head], rows.beta[t * self.value_heads + head]);
-                forget(state, decay, k, &mut held);
-                held.iter_mut().zip(v).for_each(|(h, v)| *h = beta * (v - *h));
-                learn(state, k, q, &held, y);
-            }
+            dispatch(Isa::current(), Head { rule: self, head, rows, state, out: to });
         });
     }
 }
 
-/// Lets the state decay and reads what it holds under `k`.
-fn forget(state: &mut [f32], decay: f32, k: &[f32], held: &mut [f32]) {
-    held.fill(0.0);
-    for (row, k) in state.chunks_exact_mut(held.len()).zip(k) {
-        for (s, h) in row.iter_mut().zip(&mut *held) {
-            *s *= decay;
-            *h += *s * k;
+/// All positions of one value head.
+struct Head<'a> {
+    rule: &'a DeltaRule,
+    head: usize,
+    rows: &'a DeltaRows<'a>,
+    state: &'a mut [f32],
+    out: &'a Out,
+}
+
+/// Registers of values done at a time: what the state holds of them stays in the first-level cache between its two uses.
+const STRIP: usize = 4;
+
+impl Kernel for Head<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let DeltaRule { key_heads, value_heads, key_dim, value_dim, tiled } = *self.rule;
+        let (head, rows, state) = (self.head, self.rows, self.state);
+        let key_head = if tiled { head % key_heads } else { head / (value_heads / key_heads) };
+        for t in 0..rows.decay.len() / value_heads {
+            let at = (t * value_heads + head) * value_dim;
+            let position = Position {
+                q: &rows.q[(t * key_heads + key_head) * key_dim..][..key_dim],
+                k: &rows.k[(t * key_heads + key_head) * key_dim..][..key_dim],
+                v: &rows.v[at..at + value_dim],
+                decay: rows.decay[t * value_heads + head],
+                beta: rows.beta[t * value_heads + head],
+            };
+            // SAFETY: row t and the columns of this head lie in `out`, and no other head writes them.
+            let y = unsafe { std::slice::from_raw_parts_mut(self.out.0.add(at), value_dim) };
+            let mut from = 0;
+            while from + STRIP * S::LANES <= value_dim {
+                // SAFETY: so many values are there, in `v`, `y` and each row of the state.
+                unsafe { position.strip::<S, STRIP>(s, state, from, y) };
+                from += STRIP * S::LANES;
+            }
+            while from + S::LANES <= value_dim {
+                // SAFETY: as above.
+                unsafe { position.strip::<S, 1>(s, state, from, y) };
+                from += S::LANES;
+            }
+            (from..value_dim).for_each(|column| position.column(state, column, y));
         }
     }
 }
 
-/// Writes `delta` under `k` and reads what the state then holds under `q`.
-fn learn(state: &mut [f32], k: &[f32], q: &[f32], delta: &[f32], y: &mut [f32]) {
-    y.fill(0.0);
-    for ((row, k), q) in state.chunks_exact_mut(delta.len()).zip(k).zip(q) {
-        for ((s, d), y) in row.iter_mut().zip(delta).zip(&mut *y) {
-            *s += k * d;
-            *y += *s * q;
+/// What one position brings to a head.
+struct Position<'a> {
+    q: &'a [f32],
+    k: &'a [f32],
+    v: &'a [f32],
+    decay: f32,
+    beta: f32,
+}
+
+impl Position<'_> {
+    /// `R` registers of values from `from` on: lets the state decay, reads what it holds under `k`, writes the
+    /// difference under `k`, and reads what it then holds under `q`.
+    ///
+    /// # Safety
+    /// `v`, `y` and each row of `state` have these values; `state` has a row for each number of `k` and `q`.
+    #[inline(always)]
+    unsafe fn strip<S: Simd, const R: usize>(&self, s: S, state: &mut [f32], from: usize, y: &mut [f32]) {
+        let (state, width) = (state.as_mut_ptr(), self.v.len());
+        let (mut held, mut said) = ([s.splat(0.0); R], [s.splat(0.0); R]);
+        // SAFETY: the caller's promise.
+        unsafe {
+            for (j, &k) in self.k.iter().enumerate() {
+                for (r, held) in held.iter_mut().enumerate() {
+                    let at = state.add(j * width + from + r * S::LANES);
+                    let left = s.mul(s.load(at), s.splat(self.decay));
+                    s.store(at, left);
+                    *held = s.fma(left, s.splat(k), *held);
+                }
+            }
+            for (r, held) in held.iter_mut().enumerate() {
+                let v = s.load(self.v.as_ptr().add(from + r * S::LANES));
+                *held = s.mul(s.splat(self.beta), s.sub(v, *held));
+            }
+            for (j, (&k, &q)) in self.k.iter().zip(self.q).enumerate() {
+                for (r, (delta, said)) in held.iter().zip(&mut said).enumerate() {
+                    let at = state.add(j * width + from + r * S::LANES);
+                    let new = s.fma(s.splat(k), *delta, s.load(at));
+                    s.store(at, new);
+                    *said = s.fma(new, s.splat(q), *said);
+                }
+            }
+            for (r, said) in said.iter().enumerate() {
+                s.store(y.as_mut_ptr().add(from + r * S::LANES), *said);
+            }
         }
+    }
+
+    /// The same for one value.
+    fn column(&self, state: &mut [f32], column: usize, y: &mut [f32]) {
+        let width = self.v.len();
+        let (mut held, mut said) = (0f32, 0f32);
+        for (j, &k) in self.k.iter().enumerate() {
+            let s = &mut state[j * width + column];
+            *s *= self.decay;
+            held = s.mul_add(k, held);
+        }
+        let delta = self.beta * (self.v[column] - held);
+        for (j, (&k, &q)) in self.k.iter().zip(self.q).enumerate() {
+            let s = &mut state[j * width + column];
+            *s = k.mul_add(delta, *s);
+            said = s.mul_add(q, said);
+        }
+        y[column] = said;
     }
 }
 
@@ -142,6 +219,43 @@ mod tests {
                 rule.run(&Pool::new(1), &rows, &mut again, &mut pieces[t * 20..][..20]);
             }
             assert_eq!((again, pieces), (state, out));
+        }
+    }
+
+    /// Runs all values of a position in strips, as far as they go.
+    struct Strips<'a>(Position<'a>, &'a mut [f32], &'a mut [f32]);
+    impl Kernel for Strips<'_> {
+        type Output = usize;
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) -> usize {
+            let mut from = 0;
+            while from + STRIP * S::LANES <= self.2.len() {
+                // SAFETY: so many values are there.
+                unsafe { self.0.strip::<S, STRIP>(s, self.1, from, self.2) };
+                from += STRIP * S::LANES;
+            }
+            while from + S::LANES <= self.2.len() {
+                // SAFETY: as above.
+                unsafe { self.0.strip::<S, 1>(s, self.1, from, self.2) };
+                from += S::LANES;
+            }
+            from
+        }
+    }
+
+    #[test]
+    fn strips_are_their_values_to_the_bit_on_every_isa() {
+        let (keys, values) = (6, 77);
+        let (q, k, v) = (numbers(keys, 1), numbers(keys, 2), numbers(values, 3));
+        let position = || Position { q: &q, k: &k, v: &v, decay: 0.9, beta: 0.3 };
+        let (mut state, mut said) = (numbers(keys * values, 4), vec![0.0; values]);
+        (0..values).for_each(|column| position().column(&mut state, column, &mut said));
+        for isa in Isa::available() {
+            let (mut again, mut out) = (numbers(keys * values, 4), vec![0.0; values]);
+            let done = dispatch(isa, Strips(position(), &mut again, &mut out));
+            assert!(done >= 64);
+            (done..values).for_each(|column| position().column(&mut again, column, &mut out));
+            assert_eq!((&again, &out), (&state, &said), "{}", isa.name());
         }
     }
 }

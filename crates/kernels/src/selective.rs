@@ -3,7 +3,11 @@
 //!
 //! A channel is done by one thread, position after position: sums have one order whatever the chunking.
 
+use crate::isa::Isa;
+use crate::math;
 use crate::pool::Pool;
+use crate::simd::{Kernel, Simd, dispatch};
+use crate::ssm::{LANES, fold};
 
 /// For each channel, with step `dt`: `state = exp(dt a) state + dt x B` and `y = state . C + d x`.
 pub struct Selective<'a> {
@@ -35,8 +39,6 @@ unsafe impl Sync for Out {}
 
 /// Channels of one piece of work.
 const PIECE: usize = 32;
-/// Partial sums of a product with C: a fixed number, so that the order of addition is one.
-const LANES: usize = 16;
 
 impl Selective<'_> {
     /// `state` is `[channels, state_dim]`, `out` `[n, channels]`.
@@ -49,57 +51,90 @@ impl Selective<'_> {
         assert_eq!(state.len(), channels * size, "the state of a scan");
         let to = &Out(out.as_mut_ptr());
         pool.each_piece(state, PIECE * size, |piece, state| {
-            for t in 0..n {
-                let (b, c) = (&rows.b[t * size..(t + 1) * size], &rows.c[t * size..(t + 1) * size]);
-                for (i, state) in state.chunks_exact_mut(size).enumerate() {
-                    let channel = piece * PIECE + i;
-                    let at = t * channels + channel;
-                    let (x, dt) = (rows.x[at], rows.dt[at]);
-                    let a = &self.a[channel * size..(channel + 1) * size];
-                    let y = step(state, a, dt, dt * x, b, c) + self.d[channel] * x;
-                    // SAFETY: `at` lies in `out`, and no other piece writes this channel.
-                    unsafe { *to.0.add(at) = y };
-                }
-            }
+            dispatch(Isa::current(), Piece { scan: self, rows, first: piece * PIECE, state, out: to });
         });
     }
 }
 
-/// `state = exp(dt a) state + x b`; the new state times `c`.
-fn step(state: &mut [f32], a: &[f32], dt: f32, x: f32, b: &[f32], c: &[f32]) -> f32 {
-    let mut sums = [0f32; LANES];
-    let parts = state.chunks_mut(LANES).zip(a.chunks(LANES)).zip(b.chunks(LANES)).zip(c.chunks(LANES));
-    for (((state, a), b), c) in parts {
-        for ((((s, a), b), c), sum) in state.iter_mut().zip(a).zip(b).zip(c).zip(&mut sums) {
-            *s = *s * exp(dt * a) + x * b;
-            *sum += *s * c;
-        }
-    }
-    let mut n = LANES;
-    while n > 1 {
-        n /= 2;
-        for i in 0..n {
-            sums[i] += sums[i + n];
-        }
-    }
-    sums[0]
+/// All positions of some channels.
+struct Piece<'a> {
+    scan: &'a Selective<'a>,
+    rows: &'a SelectiveRows<'a>,
+    first: usize,
+    state: &'a mut [f32],
+    out: &'a Out,
 }
 
-/// e^x for what is not above 0, by halves of a binary place and a polynomial: within 2e-7 of it. The library's has
-/// branches, which would keep the loop from running several numbers at a time.
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0; // 1.5 x 2^23: the whole part is then in the low bits.
-    let x = x.clamp(-87.0, 88.0);
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
-    let whole = shifted - ROUND;
-    let r = x - whole * 0.693_359_4 - whole * -2.121_944_4e-4;
-    let mut p = 1.987_569_1e-4;
-    for c in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
-        p = p * r + c;
+impl Kernel for Piece<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (channels, size, rows) = (self.scan.channels, self.scan.state_dim, self.rows);
+        for t in 0..rows.x.len() / channels {
+            let (b, c) = (&rows.b[t * size..(t + 1) * size], &rows.c[t * size..(t + 1) * size]);
+            for (i, state) in self.state.chunks_exact_mut(size).enumerate() {
+                let channel = self.first + i;
+                let at = t * channels + channel;
+                let (x, dt) = (rows.x[at], rows.dt[at]);
+                let a = &self.scan.a[channel * size..(channel + 1) * size];
+                let y = step(s, state, a, dt, dt * x, b, c) + self.scan.d[channel] * x;
+                // SAFETY: `at` lies in `out`, and no other piece writes this channel.
+                unsafe { *self.out.0.add(at) = y };
+            }
+        }
     }
-    let scale = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
-    (p * r * r + r + 1.0) * scale
+}
+
+/// `state = exp(dt a) state + x b`; the new state times `c`, whose products are summed by [`LANES`].
+#[inline(always)]
+fn step<S: Simd>(s: S, state: &mut [f32], a: &[f32], dt: f32, x: f32, b: &[f32], c: &[f32]) -> f32 {
+    let mut sums = [0f32; LANES];
+    for from in (0..state.len()).step_by(LANES) {
+        let n = LANES.min(state.len() - from);
+        let part = from..from + n;
+        if n == LANES {
+            let state = &mut state[part.clone()];
+            lanes(s, state, &a[part.clone()], dt, x, &b[part.clone()], &c[part], &mut sums);
+            continue;
+        }
+        // What is left, with zeros that change nothing.
+        let full = |x: &[f32]| {
+            let mut full = [0f32; LANES];
+            full[..n].copy_from_slice(&x[part.clone()]);
+            full
+        };
+        let (mut held, a, b, c) = (full(state), full(a), full(b), full(c));
+        lanes(s, &mut held, &a, dt, x, &b, &c, &mut sums);
+        state[part].copy_from_slice(&held[..n]);
+    }
+    fold(sums)
+}
+
+/// [`LANES`] numbers of state.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)] // the operands of one inlined loop body
+fn lanes<S: Simd>(
+    s: S,
+    state: &mut [f32],
+    a: &[f32],
+    dt: f32,
+    x: f32,
+    b: &[f32],
+    c: &[f32],
+    sums: &mut [f32; LANES],
+) {
+    assert!(state.len() == LANES && a.len() == LANES && b.len() == LANES && c.len() == LANES);
+    for i in (0..LANES).step_by(S::LANES) {
+        // SAFETY: i + S::LANES <= LANES, which all have.
+        unsafe {
+            let decay = math::exp(s, s.mul(s.splat(dt), s.load(a.as_ptr().add(i))));
+            let to = state.as_mut_ptr().add(i);
+            let new = s.fma(s.load(to), decay, s.mul(s.splat(x), s.load(b.as_ptr().add(i))));
+            s.store(to, new);
+            let sum = sums.as_mut_ptr().add(i);
+            s.store(sum, s.fma(new, s.load(c.as_ptr().add(i)), s.load(sum)));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -108,17 +143,6 @@ mod tests {
 
     fn numbers(n: usize, seed: u32) -> Vec<f32> {
         (0..n as u32).map(|i| ((i * 37 + seed * 11) % 101) as f32 / 50.0 - 1.0).collect()
-    }
-
-    #[test]
-    fn the_exponential_is_near_enough() {
-        for i in -8700..100 {
-            let x = i as f32 / 100.0;
-            let (found, truth) = (f64::from(exp(x)), f64::from(x).exp());
-            assert!((found - truth).abs() <= 3e-7 * truth, "e^{x}: {found} against {truth}");
-        }
-        assert_eq!(exp(0.0), 1.0);
-        assert!(exp(-1e9) < 1e-37 && exp(f32::NEG_INFINITY) >= 0.0);
     }
 
     #[test]

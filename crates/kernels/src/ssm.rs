@@ -3,7 +3,10 @@
 //! Each number's sums have one order whatever the chunking: the state is what the rows before left behind,
 //! and a head is done by one thread.
 
+use crate::activation::{Act, activate};
+use crate::isa::Isa;
 use crate::pool::Pool;
+use crate::simd::{Kernel, Simd, dispatch};
 
 /// A causal convolution of each channel by itself.
 pub struct Conv<'a> {
@@ -26,29 +29,74 @@ impl Conv<'_> {
     pub fn run(&self, pool: &Pool, rows: &[f32], stride: usize, at: usize, state: &mut [f32]) -> Vec<f32> {
         let (channels, before, n) = (self.channels, self.kernel - 1, rows.len() / stride);
         assert!(state.len() == before * channels && at + channels <= stride, "a convolution's state");
-        let mut history = Vec::with_capacity((before + n) * channels);
-        history.extend_from_slice(state);
-        rows.chunks_exact(stride).for_each(|row| history.extend_from_slice(&row[at..at + channels]));
         let mut out = vec![0.0; n * channels];
+        let before_these = &*state;
         pool.each_piece(&mut out, channels, |t, out| {
-            self.position(&history[t * channels..(t + self.kernel) * channels], out);
+            if let Some(bias) = self.bias {
+                out.copy_from_slice(bias);
+            }
+            let history = History { held: before_these, rows, stride, at, channels };
+            dispatch(Isa::current(), Position { first: t, history, weight: self.weight, out });
+            if self.silu {
+                activate(Act::Silu, out);
+            }
         });
-        state.copy_from_slice(&history[n * channels..]);
-        out
-    }
-
-    /// One position from the `kernel` rows that it sees.
-    fn position(&self, seen: &[f32], out: &mut [f32]) {
-        if let Some(bias) = self.bias {
-            out.copy_from_slice(bias);
-        }
-        for (row, weight) in seen.chunks_exact(self.channels).zip(self.weight.chunks_exact(self.channels)) {
-            for ((o, x), w) in out.iter_mut().zip(row).zip(weight) {
-                *o += x * w;
+        for i in 0..before {
+            let to = i * channels;
+            match (n + i).checked_sub(before) {
+                Some(t) => state[to..to + channels].copy_from_slice(&rows[t * stride + at..][..channels]),
+                None => state.copy_within((n + i) * channels..(n + i + 1) * channels, to),
             }
         }
-        if self.silu {
-            out.iter_mut().for_each(|o| *o /= 1.0 + (-*o).exp());
+        out
+    }
+}
+
+/// Rows that were before, then rows of now.
+struct History<'a> {
+    held: &'a [f32],
+    rows: &'a [f32],
+    stride: usize,
+    at: usize,
+    channels: usize,
+}
+
+impl History<'_> {
+    fn row(&self, t: usize) -> &[f32] {
+        match t.checked_sub(self.held.len() / self.channels) {
+            Some(t) => &self.rows[t * self.stride + self.at..][..self.channels],
+            None => &self.held[t * self.channels..][..self.channels],
+        }
+    }
+}
+
+/// Adds up one position of a convolution: the rows from `first` on.
+struct Position<'a> {
+    first: usize,
+    history: History<'a>,
+    weight: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Kernel for Position<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let channels = self.out.len();
+        let whole = channels / S::LANES * S::LANES;
+        for (j, weight) in self.weight.chunks_exact(channels).enumerate() {
+            let row = self.history.row(self.first + j);
+            for i in (0..whole).step_by(S::LANES) {
+                // SAFETY: i + LANES <= channels.
+                unsafe {
+                    let (x, w) = (s.load(row.as_ptr().add(i)), s.load(weight.as_ptr().add(i)));
+                    let out = self.out.as_mut_ptr().add(i);
+                    s.store(out, s.fma(x, w, s.load(out)));
+                }
+            }
+            for i in whole..channels {
+                self.out[i] = row[i].mul_add(weight[i], self.out[i]);
+            }
         }
     }
 }
@@ -75,7 +123,7 @@ struct Out(*mut f32);
 unsafe impl Sync for Out {}
 
 /// Partial sums of a product with C: a fixed number, so that the order of addition is one.
-const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 impl Scan<'_> {
     /// `mixed` is `[n, inner + 2 groups state_dim]` (x, B, C), `dt` `[n, heads]`, `state`
@@ -90,49 +138,79 @@ impl Scan<'_> {
         let to = Out(out.as_mut_ptr());
         let to = &to;
         pool.each_piece(state, self.head_dim * self.state_dim, |head, state| {
-            let group = head / (self.heads / self.groups);
-            for t in 0..n {
-                let row = &mixed[t * width..(t + 1) * width];
-                let x = &row[head * self.head_dim..(head + 1) * self.head_dim];
-                let b = &row[inner + group * self.state_dim..][..self.state_dim];
-                let c = &row[inner + (self.groups + group) * self.state_dim..][..self.state_dim];
-                // SAFETY: row t and the columns of this head lie in `out`, and no other head writes them.
-                let y = unsafe {
-                    std::slice::from_raw_parts_mut(to.0.add(t * inner + head * self.head_dim), self.head_dim)
-                };
-                self.position(head, dt[t * self.heads + head], x, b, c, state, y);
-            }
+            dispatch(Isa::current(), Head { scan: self, head, mixed, dt, state, out: to });
         });
     }
+}
 
-    #[allow(clippy::too_many_arguments)] // the operands of one inlined loop body
-    fn position(
-        &self,
-        head: usize,
-        dt: f32,
-        x: &[f32],
-        b: &[f32],
-        c: &[f32],
-        state: &mut [f32],
-        y: &mut [f32],
-    ) {
-        let decay = (dt * self.a[head]).exp();
-        for ((state, &x), y) in state.chunks_exact_mut(self.state_dim).zip(x).zip(y) {
-            *y = step(state, decay, dt * x, b, c) + self.d[head] * x;
+/// All positions of one head.
+struct Head<'a> {
+    scan: &'a Scan<'a>,
+    head: usize,
+    mixed: &'a [f32],
+    dt: &'a [f32],
+    state: &'a mut [f32],
+    out: &'a Out,
+}
+
+impl Kernel for Head<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Scan { heads, head_dim, state_dim, groups, a, d } = *self.scan;
+        let (head, inner) = (self.head, heads * head_dim);
+        let (group, width) = (head / (heads / groups), inner + 2 * groups * state_dim);
+        for (t, row) in self.mixed.chunks_exact(width).enumerate() {
+            let x = &row[head * head_dim..(head + 1) * head_dim];
+            let b = &row[inner + group * state_dim..][..state_dim];
+            let c = &row[inner + (groups + group) * state_dim..][..state_dim];
+            let dt = self.dt[t * heads + head];
+            let decay = (dt * a[head]).exp();
+            // SAFETY: row t and the columns of this head lie in `out`, and no other head writes them.
+            let y = unsafe {
+                std::slice::from_raw_parts_mut(self.out.0.add(t * inner + head * head_dim), head_dim)
+            };
+            for ((state, &x), y) in self.state.chunks_exact_mut(state_dim).zip(x).zip(y) {
+                *y = step(s, state, decay, dt * x, b, c) + d[head] * x;
+            }
         }
     }
 }
 
-/// `state = decay state + x b`; the new state times `c`.
-fn step(state: &mut [f32], decay: f32, x: f32, b: &[f32], c: &[f32]) -> f32 {
-    let mut sums = [0f32; LANES];
-    let parts = state.chunks_mut(LANES).zip(b.chunks(LANES)).zip(c.chunks(LANES));
-    for ((state, b), c) in parts {
-        for (((s, b), c), sum) in state.iter_mut().zip(b).zip(c).zip(&mut sums) {
-            *s = *s * decay + x * b;
-            *sum += *s * c;
+/// `state = decay state + x b`; the new state times `c`, whose products are summed by [`LANES`].
+#[inline(always)]
+fn step<S: Simd>(s: S, state: &mut [f32], decay: f32, x: f32, b: &[f32], c: &[f32]) -> f32 {
+    let (n, whole) = (state.len(), state.len() / LANES * LANES);
+    assert!(b.len() == n && c.len() == n);
+    let (decays, xs) = (s.splat(decay), s.splat(x));
+    let mut sums = [s.splat(0.0); 2];
+    for i in (0..whole).step_by(LANES) {
+        for (r, sum) in sums.iter_mut().enumerate().take(LANES / S::LANES) {
+            let at = i + r * S::LANES;
+            // SAFETY: at + S::LANES <= whole, which all three have.
+            unsafe {
+                let to = state.as_mut_ptr().add(at);
+                let new = s.fma(s.load(to), decays, s.mul(xs, s.load(b.as_ptr().add(at))));
+                s.store(to, new);
+                *sum = s.fma(new, s.load(c.as_ptr().add(at)), *sum);
+            }
         }
     }
+    let mut lanes = [0f32; LANES];
+    for (r, sum) in sums.iter().enumerate().take(LANES / S::LANES) {
+        // SAFETY: r S::LANES + S::LANES <= LANES.
+        unsafe { s.store(lanes.as_mut_ptr().add(r * S::LANES), *sum) };
+    }
+    for i in whole..n {
+        state[i] = state[i].mul_add(decay, x * b[i]);
+        lanes[i - whole] = state[i].mul_add(c[i], lanes[i - whole]);
+    }
+    fold(lanes)
+}
+
+/// The sum of the partial sums, halves added until one is left.
+#[inline(always)]
+pub(crate) fn fold(mut sums: [f32; LANES]) -> f32 {
     let mut n = LANES;
     while n > 1 {
         n /= 2;

@@ -3,7 +3,9 @@
 //!
 //! A head is done by one thread, position after position: sums have one order whatever the chunking.
 
+use crate::isa::Isa;
 use crate::pool::Pool;
+use crate::simd::{Kernel, Simd, dispatch};
 
 /// For each head: `S = diag(w) S + k v^T + b (S^T a)^T; y = S^T r`, where `S` is `[key, value]`.
 pub struct Wkv7 {
@@ -44,27 +46,110 @@ impl Wkv7 {
         assert_eq!(state.len(), width * dim, "the state of a scan");
         let to = &Out(out.as_mut_ptr());
         pool.each_piece(state, dim * dim, |head, state| {
-            let mut taken = vec![0f32; dim];
-            for t in 0..n {
-                let at = t * width + head * dim;
-                let part = at..at + dim;
-                let (r, w, k) = (&rows.r[part.clone()], &rows.w[part.clone()], &rows.k[part.clone()]);
-                let (v, a, b) = (&rows.v[part.clone()], &rows.a[part.clone()], &rows.b[part]);
-                // SAFETY: row t and the columns of this head lie in `out`, and no other head writes them.
-                let y = unsafe { std::slice::from_raw_parts_mut(to.0.add(at), dim) };
-                taken.fill(0.0);
-                for (row, a) in state.chunks_exact(dim).zip(a) {
-                    taken.iter_mut().zip(row).for_each(|(t, s)| *t += s * a);
-                }
-                y.fill(0.0);
-                for (j, row) in state.chunks_exact_mut(dim).enumerate() {
-                    for (((s, v), taken), y) in row.iter_mut().zip(v).zip(&taken).zip(&mut *y) {
-                        *s = *s * w[j] + v * k[j] + taken * b[j];
-                        *y += *s * r[j];
-                    }
+            dispatch(Isa::current(), Head { width, dim, head, rows, state, out: to });
+        });
+    }
+}
+
+/// All positions of one head.
+struct Head<'a> {
+    width: usize,
+    dim: usize,
+    head: usize,
+    rows: &'a Wkv7Rows<'a>,
+    state: &'a mut [f32],
+    out: &'a Out,
+}
+
+/// Registers of values done at a time.
+const STRIP: usize = 4;
+
+impl Kernel for Head<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (dim, rows, state) = (self.dim, self.rows, self.state);
+        for t in 0..rows.r.len() / self.width {
+            let at = t * self.width + self.head * dim;
+            let part = at..at + dim;
+            let [r, w, k, v, a, b] =
+                [rows.r, rows.w, rows.k, rows.v, rows.a, rows.b].map(|x| &x[part.clone()]);
+            let position = Position { r, w, k, v, a, b };
+            // SAFETY: row t and the columns of this head lie in `out`, and no other head writes them.
+            let y = unsafe { std::slice::from_raw_parts_mut(self.out.0.add(at), dim) };
+            let mut from = 0;
+            while from + STRIP * S::LANES <= dim {
+                // SAFETY: so many values are there, in `v`, `y` and each row of the state.
+                unsafe { position.strip::<S, STRIP>(s, state, from, y) };
+                from += STRIP * S::LANES;
+            }
+            while from + S::LANES <= dim {
+                // SAFETY: as above.
+                unsafe { position.strip::<S, 1>(s, state, from, y) };
+                from += S::LANES;
+            }
+            (from..dim).for_each(|column| position.column(state, column, y));
+        }
+    }
+}
+
+/// What one position brings to a head, as many numbers each as a row of its state has.
+struct Position<'a> {
+    r: &'a [f32],
+    w: &'a [f32],
+    k: &'a [f32],
+    v: &'a [f32],
+    a: &'a [f32],
+    b: &'a [f32],
+}
+
+impl Position<'_> {
+    /// `R` registers of values from `from` on.
+    ///
+    /// # Safety
+    /// `v`, `y` and each row of `state` have these values; `state` has a row for each number of the others.
+    #[inline(always)]
+    unsafe fn strip<S: Simd, const R: usize>(&self, s: S, state: &mut [f32], from: usize, y: &mut [f32]) {
+        let (state, width) = (state.as_mut_ptr(), self.v.len());
+        let (mut taken, mut said) = ([s.splat(0.0); R], [s.splat(0.0); R]);
+        // SAFETY: the caller's promise.
+        unsafe {
+            for (j, &a) in self.a.iter().enumerate() {
+                for (i, taken) in taken.iter_mut().enumerate() {
+                    let held = s.load(state.add(j * width + from + i * S::LANES));
+                    *taken = s.fma(held, s.splat(a), *taken);
                 }
             }
-        });
+            for j in 0..width {
+                let [w, k, b, r] = [self.w, self.k, self.b, self.r].map(|x| s.splat(x[j]));
+                for (i, (taken, said)) in taken.iter().zip(&mut said).enumerate() {
+                    let (at, v) = (from + i * S::LANES, self.v.as_ptr());
+                    let to = state.add(j * width + at);
+                    let new = s.fma(s.load(to), w, s.mul(s.load(v.add(at)), k));
+                    let new = s.fma(*taken, b, new);
+                    s.store(to, new);
+                    *said = s.fma(new, r, *said);
+                }
+            }
+            for (i, said) in said.iter().enumerate() {
+                s.store(y.as_mut_ptr().add(from + i * S::LANES), *said);
+            }
+        }
+    }
+
+    /// The same for one value.
+    fn column(&self, state: &mut [f32], column: usize, y: &mut [f32]) {
+        let width = self.v.len();
+        let (mut taken, mut said) = (0f32, 0f32);
+        for (j, a) in self.a.iter().enumerate() {
+            taken = state[j * width + column].mul_add(*a, taken);
+        }
+        for j in 0..width {
+            let s = &mut state[j * width + column];
+            *s = taken.mul_add(self.b[j], s.mul_add(self.w[j], self.v[column] * self.k[j]));
+            said = s.mul_add(self.r[j], said);
+        }
+        y[column] = said;
     }
 }
 
@@ -107,5 +192,42 @@ mod tests {
             scan.run(&Pool::new(1), &rows(t, t + 1), &mut again, &mut pieces[t * width..(t + 1) * width]);
         }
         assert_eq!((again, pieces), (state, out));
+    }
+
+    /// Runs all values of a position in strips, as far as they go.
+    struct Strips<'a>(Position<'a>, &'a mut [f32], &'a mut [f32]);
+    impl Kernel for Strips<'_> {
+        type Output = usize;
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) -> usize {
+            let mut from = 0;
+            while from + STRIP * S::LANES <= self.2.len() {
+                // SAFETY: so many values are there.
+                unsafe { self.0.strip::<S, STRIP>(s, self.1, from, self.2) };
+                from += STRIP * S::LANES;
+            }
+            while from + S::LANES <= self.2.len() {
+                // SAFETY: as above.
+                unsafe { self.0.strip::<S, 1>(s, self.1, from, self.2) };
+                from += S::LANES;
+            }
+            from
+        }
+    }
+
+    #[test]
+    fn strips_are_their_values_to_the_bit_on_every_isa() {
+        let (keys, values) = (77, 77);
+        let (q, k, v) = (numbers(keys, 1), numbers(keys, 2), numbers(values, 3));
+        let position = || Position { r: &q, w: &k, k: &q, v: &v, a: &k, b: &q };
+        let (mut state, mut said) = (numbers(keys * values, 4), vec![0.0; values]);
+        (0..values).for_each(|column| position().column(&mut state, column, &mut said));
+        for isa in Isa::available() {
+            let (mut again, mut out) = (numbers(keys * values, 4), vec![0.0; values]);
+            let done = dispatch(isa, Strips(position(), &mut again, &mut out));
+            assert!(done >= 64);
+            (done..values).for_each(|column| position().column(&mut again, column, &mut out));
+            assert_eq!((&again, &out), (&state, &said), "{}", isa.name());
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! Mamba-2: a convolution over a few positions, then a scan whose state decays by one number a head.
 //! Dao & Gu 2024, arXiv:2405.21060.
 
+use std::borrow::Cow;
+
+use kernels::activation::{Act, glu};
 use kernels::ssm::{Conv, Scan};
 
 use crate::Result;
@@ -175,8 +178,7 @@ impl Mamba2 {
         let rows = from.backend.project(from.x, from.norm, &[&w.input])?.pop().ok_or_else(lost)?;
         let rows = from.backend.host(&[&rows], self.inner(), &mut |pool, rows, out| {
             let (width, inner) = (self.projected(), self.inner());
-            let mut projected = rows[0].to_vec();
-            self.scale(&mut projected);
+            let projected = self.scaled(rows[0]);
             state.each_span(from.batch, |span, line| {
                 let (conv_state, scan_state) = line.split_at_mut(self.conv_state());
                 let rows = &projected[span.start * width..span.end * width];
@@ -199,18 +201,20 @@ impl Mamba2 {
                 let dt = self.steps(rows, &w.dt_bias);
                 scan.run(pool, &mixed, &dt, scan_state, &mut out[span.start * inner..span.end * inner]);
             });
-            for (out, row) in out.chunks_exact_mut(inner).zip(projected.chunks_exact(width)) {
-                self.gate(out, &row[..inner], w.norm.as_deref());
-            }
+            let norm = w.norm.as_deref();
+            pool.each_piece(out, inner, |i, out| {
+                self.gate(out, &projected[i * width..][..inner], norm);
+            });
         })?;
         Ok(Branch { rows, out: Some(&w.out) })
     }
 
     /// Falcon-H1's factors on gate, x, B, C and dt.
-    fn scale(&self, projected: &mut [f32]) {
+    fn scaled<'a>(&self, projected: &'a [f32]) -> Cow<'a, [f32]> {
         if self.in_scales == [1.0; 5] {
-            return;
+            return Cow::Borrowed(projected);
         }
+        let mut projected = projected.to_vec();
         let bc = self.n_groups * self.state_dim;
         let widths = [self.inner(), self.inner(), bc, bc, self.n_heads];
         for row in projected.chunks_exact_mut(self.projected()) {
@@ -221,6 +225,7 @@ impl Mamba2 {
                 rest = others;
             }
         }
+        Cow::Owned(projected)
     }
 
     /// How far each head goes at each position: softplus, within limits.
@@ -232,7 +237,11 @@ impl Mamba2 {
     }
 
     fn gate(&self, y: &mut [f32], z: &[f32], norm: Option<&[f32]>) {
-        let silu = |y: &mut [f32]| y.iter_mut().zip(z).for_each(|(y, z)| *y *= z / (1.0 + (-z).exp()));
+        let silu = |y: &mut [f32]| {
+            let mut gate = z.to_vec();
+            glu(Act::Silu, &mut gate, y);
+            y.copy_from_slice(&gate);
+        };
         match self.gated_norm {
             GatedNorm::None => silu(y),
             GatedNorm::IfBrought { .. } if norm.is_none() => silu(y),
