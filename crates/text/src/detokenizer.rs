@@ -17,7 +17,7 @@ pub struct Step {
 
 /// A streaming detokenizer of one answer. The pieces that [`push`](Detokenizer::push) and
 /// [`finish`](Detokenizer::finish) give, joined, are what [`Tokenizer::decode`] gives for all ids at once
-/// (bytes that are not UTF-8 may become another number of U+FFFD).
+/// (where bytes are not UTF-8, U+FFFD may stand for more of them there, or as another number).
 pub struct Detokenizer {
     tokenizer: Arc<Tokenizer>,
     stop: Vec<String>,
