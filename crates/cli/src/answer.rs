@@ -3,7 +3,7 @@
 //! Stands after the engine: `engine::Event`s -> standard output, and standard error for what is not the
 //! answer.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use text::Tokenizer;
 
 use crate::interrupt::INTERRUPTED;
+use crate::terminal;
 
 /// What came of a request.
 pub struct Outcome {
@@ -29,7 +30,7 @@ pub struct Outcome {
 /// # Errors
 /// Standard output's, and those of `begun`.
 pub fn receive(handle: Handle, stream: bool, mut begun: impl FnMut() -> Result<()>) -> Result<Outcome> {
-    let mut out = io::stdout().lock();
+    let mut out = terminal::stdout();
     let (mut tokens, mut logprobs, mut answer) = (Vec::new(), Vec::new(), String::new());
     for event in handle {
         match event {
@@ -58,7 +59,7 @@ impl Outcome {
     /// # Errors
     /// Standard output's.
     pub fn end_text(&self, all: bool) -> Result<()> {
-        let mut out = io::stdout().lock();
+        let mut out = terminal::stdout();
         if all {
             out.write_all(self.text.as_bytes())?;
         }

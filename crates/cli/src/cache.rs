@@ -9,6 +9,8 @@ use etcetera::{BaseStrategy, choose_base_strategy};
 use indicatif::HumanBytes;
 use serde_json::json;
 
+use crate::terminal::name;
+
 /// The folder of what --quant made, within the cache.
 const QUANTIZED: &str = "quantized";
 
@@ -99,7 +101,7 @@ fn list(files: &[(PathBuf, u64)], json: bool) -> Result<()> {
         return Ok(writeln!(out, "{}", json!(rows))?);
     }
     for (path, bytes) in files {
-        writeln!(out, "{:>12}  {}", HumanBytes(*bytes).to_string(), path.display())?;
+        writeln!(out, "{:>12}  {}", HumanBytes(*bytes).to_string(), name(&path.to_string_lossy()))?;
     }
     if files.is_empty() {
         eprintln!("nothing is kept; --quant TYPE on a verb that runs a model makes a file");

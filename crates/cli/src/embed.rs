@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::generate::{name, or_closed_pipe};
 use crate::load::{self, Loaded, ModelArgs};
+use crate::terminal;
 
 /// The most that is read as texts from standard input.
 const MAX_TEXTS: u64 = 64 << 20;
@@ -78,7 +79,7 @@ fn vectors(args: &EmbedArgs) -> Result<ExitCode> {
     let tokens = tokens.collect::<Result<Vec<_>>>()?;
     let vectors = start(loaded, &args.model)?.encode(tokens)?;
     let (key, rows) = if args.similarity { ("similarity", alike(&vectors)) } else { ("embeddings", vectors) };
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = BufWriter::new(terminal::stdout());
     if args.json {
         writeln!(out, "{}", json!({"model": name, key: rows}))?;
     } else {
@@ -112,7 +113,7 @@ fn ranked(args: &RerankArgs) -> Result<ExitCode> {
         order.push((index, 1.0 / (1.0 + (-logit).exp())));
     }
     order.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = BufWriter::new(terminal::stdout());
     if args.json {
         let result = |&(i, score): &(usize, f32)| json!({"index": i, "score": score, "text": documents[i]});
         let results: Vec<_> = order.iter().map(result).collect();

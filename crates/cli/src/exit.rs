@@ -6,6 +6,7 @@ use engine::{EngineError, LoadError};
 
 use crate::chat::full::ContextFull;
 use crate::interrupt::{INTERRUPTED, Interrupted};
+use crate::terminal;
 
 /// The exit code of a run; its error, if any, is printed.
 pub fn code(result: anyhow::Result<ExitCode>) -> ExitCode {
@@ -21,7 +22,7 @@ pub fn code(result: anyhow::Result<ExitCode>) -> ExitCode {
             if closed_pipe(&error) {
                 return ExitCode::SUCCESS;
             }
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", terminal::spelled(&format!("{error:#}")));
             ExitCode::from(of(&error))
         }
     }

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::chat::store::{Entry, Store};
+use crate::terminal::{self, name};
 
 /// The conversations that `influence chat` has kept
 #[derive(Args, Debug)]
@@ -42,7 +43,7 @@ enum Switch {
 /// The history cannot be read, or has no such conversation.
 pub fn run(args: &HistoryArgs) -> Result<()> {
     let mut store = Store::open()?;
-    let mut out = std::io::stdout().lock();
+    let mut out = terminal::stdout();
     if let Some(switch) = args.keep {
         store.keep(switch == Switch::On)?;
     } else if let Some(name) = &args.show {
@@ -86,7 +87,14 @@ pub fn table(entries: &[Entry]) -> String {
     }
     let line = |e: &Entry| {
         let model = e.model.rsplit(['/', '\\']).next().unwrap_or_default();
-        format!("{:>5}  {}  {:>3} messages  {model:<24} {}\n", e.id, e.updated, e.messages, e.name)
+        format!(
+            "{:>5}  {}  {:>3} messages  {:<24} {}\n",
+            e.id,
+            e.updated,
+            e.messages,
+            name(model),
+            name(&e.name)
+        )
     };
     entries.iter().map(line).collect()
 }

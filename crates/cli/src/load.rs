@@ -9,6 +9,7 @@ use engine::LoadOptions;
 use models::Target;
 
 use crate::quantize::target;
+use crate::terminal::spelled;
 use crate::{quantized, shipped};
 
 /// Which model, and how it is run
@@ -141,7 +142,7 @@ pub fn load(args: &ModelArgs) -> Result<Loaded> {
     };
     let loaded = engine::load(&path, &options)?;
     for warning in &loaded.warnings {
-        eprintln!("warning: {warning}");
+        eprintln!("warning: {}", spelled(warning));
     }
     Ok(loaded)
 }

@@ -23,6 +23,7 @@ mod score;
 mod shipped;
 mod show;
 mod structure;
+mod terminal;
 mod tokenize;
 
 use std::process::ExitCode;

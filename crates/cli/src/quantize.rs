@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::interrupt::{INTERRUPTED, interrupted};
 use crate::load::resolve;
+use crate::terminal::spelled;
 
 /// Write a model as a GGUF file in another number format
 #[derive(Args, Debug)]
@@ -61,10 +62,10 @@ pub fn run(args: &QuantizeArgs) -> Result<ExitCode> {
         bail!("-o {}: it is the model that is being read; name another file", to.display());
     }
     let conversion = checkpoint.convert(args.quant, args.pure)?;
-    conversion.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    conversion.notes.iter().for_each(|note| eprintln!("note: {}", spelled(note)));
     let written = write(&conversion, to, args.threads).context("-o");
     let Some(notes) = written? else { return Ok(ExitCode::from(INTERRUPTED)) };
-    notes.iter().for_each(|note| eprintln!("warning: {note}"));
+    notes.iter().for_each(|note| eprintln!("warning: {}", spelled(note)));
     report(args, &conversion, notes)?;
     Ok(ExitCode::SUCCESS)
 }

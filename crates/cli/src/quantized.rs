@@ -13,6 +13,7 @@ use models::{Checkpoint, Target};
 
 use crate::interrupt::{Interrupted, end_at_once};
 use crate::shipped::fingerprint;
+use crate::terminal::spelled;
 use crate::{cache, quantize};
 
 /// Raised whenever a file of the same source would be written otherwise.
@@ -32,10 +33,10 @@ pub fn weights(path: &Path, target: &Target, threads: Option<u16>) -> Result<Pat
     let conversion = checkpoint.convert(target, false).context("--quant")?;
     let file = cache::quantized()?.join(&name);
     eprintln!("note: quantizing to {}, once; kept as {}", target.name, file.display());
-    conversion.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    conversion.notes.iter().for_each(|note| eprintln!("note: {}", spelled(note)));
     let advice = "--quant keeps its result there; INFLUENCE_CACHE names another folder";
     let warnings = quantize::write(&conversion, &file, threads).context(advice)?.ok_or(Interrupted)?;
-    warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    warnings.iter().for_each(|warning| eprintln!("warning: {}", spelled(warning)));
     end_at_once()?;
     Ok(file)
 }

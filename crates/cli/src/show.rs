@@ -10,6 +10,7 @@ use models::{Attn, Checkpoint, Ffn, Mixer, NormKind, Rope, Scaling, Spec};
 use serde_json::{Value, json};
 
 use crate::load::resolve;
+use crate::terminal::spelled;
 
 /// Say what a model is
 #[derive(Args)]
@@ -38,7 +39,7 @@ pub fn run(args: &ShowArgs) -> Result<()> {
     }
     for (key, value) in object.as_object().into_iter().flatten() {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_string);
-        writeln!(out, "{key:<16} {text}")?;
+        writeln!(out, "{key:<16} {}", spelled(&text))?;
     }
     Ok(())
 }

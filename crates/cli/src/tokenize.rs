@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::load;
 use crate::prompt::{TemplateArgs, read_file, read_prompt};
+use crate::terminal;
 
 /// Which model's
 #[derive(Args)]
@@ -95,7 +96,7 @@ pub fn detokenize(args: &DetokenizeArgs) -> Result<()> {
             tokenizer.vocab_size()
         );
     }
-    let mut out = io::stdout().lock();
+    let mut out = terminal::stdout();
     writeln!(out, "{}", tokenizer.decode(&ids, args.skip_special))?;
     Ok(out.flush()?)
 }
@@ -143,7 +144,7 @@ pub fn template(args: &TemplateVerbArgs) -> Result<()> {
     let Some(template) = args.template.template(template, &tokenizer)? else {
         anyhow::bail!("{}: this model has no chat template; --chat-template FILE gives one", path.display());
     };
-    let mut out = io::stdout().lock();
+    let mut out = terminal::stdout();
     if args.source {
         writeln!(out, "{}", template.source())?;
         return Ok(out.flush()?);

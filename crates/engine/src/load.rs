@@ -212,8 +212,12 @@ fn largest_id(tokenizer: &Tokenizer) -> Option<usize> {
 fn generation(dir: &Path) -> Result<GenerationConfig, LoadError> {
     let path = dir.join("generation_config.json");
     let mut text = String::new();
-    let read = File::open(&path).and_then(|file| file.take(MAX_CONFIG).read_to_string(&mut text));
-    match read {
+    // Opening a pipe would wait for who writes into it.
+    let regular = std::fs::metadata(&path).and_then(|meta| match meta.is_file() {
+        true => File::open(&path),
+        false => Err(std::io::Error::new(ErrorKind::InvalidInput, "not a regular file")),
+    });
+    match regular.and_then(|file| file.take(MAX_CONFIG).read_to_string(&mut text)) {
         Ok(_) => {
             Ok(GenerationConfig::parse(text.trim_start_matches('\u{feff}'), &path.display().to_string())?)
         }

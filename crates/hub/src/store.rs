@@ -383,7 +383,8 @@ fn indexed(folder: &Path, has: &BTreeSet<&str>) -> BTreeSet<String> {
 }
 
 /// The files that names like `model-00001-of-00003.safetensors` promise.
-fn promised(has: &BTreeSet<&str>) -> BTreeSet<String> {
+/// One at a time: a few files may promise more than fit into memory.
+fn promised(has: &BTreeSet<&str>) -> impl Iterator<Item = String> + use<> {
     let parts = |path: &str| -> Option<(String, u32)> {
         let (head, total) = path.strip_suffix(".safetensors")?.rsplit_once("-of-")?;
         let (head, _) = head.rsplit_once('-')?;
@@ -393,5 +394,5 @@ fn promised(has: &BTreeSet<&str>) -> BTreeSet<String> {
     let names = |(head, total): (String, u32)| {
         (1..=total).map(move |i| format!("{head}-{i:05}-of-{total:05}.safetensors"))
     };
-    groups.into_iter().flat_map(names).collect()
+    groups.into_iter().flat_map(names)
 }

@@ -135,8 +135,9 @@ impl<T: Plain> From<&[T]> for Buffer<T> {
 }
 
 /// Maps zero pages on a 2 MB boundary and asks for big pages; the length is that of the mapping.
-// Miri has no part of a mapping unmapped; it takes the way of the other systems.
-#[cfg(all(target_os = "linux", not(miri)))]
+// Miri has no part of a mapping unmapped, and a sanitizer sees no ends of mappings: they take the way of the other
+// systems.
+#[cfg(all(target_os = "linux", not(any(miri, sanitized))))]
 fn map_huge(bytes: usize) -> Option<(NonNull<u8>, usize)> {
     let len = bytes.next_multiple_of(HUGE);
     let whole = len + HUGE;
@@ -164,12 +165,12 @@ fn map_huge(bytes: usize) -> Option<(NonNull<u8>, usize)> {
     }
 }
 
-#[cfg(not(all(target_os = "linux", not(miri))))]
+#[cfg(not(all(target_os = "linux", not(any(miri, sanitized)))))]
 fn map_huge(_bytes: usize) -> Option<(NonNull<u8>, usize)> {
     None
 }
 
-#[cfg(all(target_os = "linux", not(miri)))]
+#[cfg(all(target_os = "linux", not(any(miri, sanitized))))]
 fn unmap(p: NonNull<u8>, len: usize) {
     // SAFETY: made by `map_huge` with this length, and its only owner is being dropped.
     unsafe {
@@ -177,7 +178,7 @@ fn unmap(p: NonNull<u8>, len: usize) {
     }
 }
 
-#[cfg(not(all(target_os = "linux", not(miri))))]
+#[cfg(not(all(target_os = "linux", not(any(miri, sanitized)))))]
 fn unmap(_p: NonNull<u8>, _len: usize) {}
 
 /// Size of the regions that pieces are cut from, and from which a piece is large enough for a mapping of its own.

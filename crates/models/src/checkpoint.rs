@@ -14,8 +14,10 @@ use crate::spec::Spec;
 use crate::tensors::Tensors;
 use crate::{Error, Result, pooling};
 
-/// No side file of a model is larger.
-const MAX_CONFIG: u64 = 64 << 20;
+/// The largest config.json have a few megabytes (names of classes); parsed, a file may take fifty times its size.
+const MAX_CONFIG: u64 = 16 << 20;
+/// No hyperparameter is a longer list.
+const MAX_LIST: usize = 1 << 18;
 
 /// A model on disk, opened and named, its weights not yet touched.
 pub struct Checkpoint {
@@ -315,9 +317,9 @@ fn gguf_hparams(gguf: &Gguf, arch: &Arch) -> Hparams {
     };
     let mut fields: BTreeMap<String, Value> = gguf.metadata.iter().filter_map(own).collect();
     // Older files leave the vocabulary's size to the embedding's shape.
-    if let Some(table) = gguf.tensors.get("token_embd.weight").filter(|_| !fields.contains_key("vocab_size"))
-    {
-        fields.insert("vocab_size".into(), table.shape[0].into());
+    let table = gguf.tensors.get("token_embd.weight").and_then(|table| table.shape.first());
+    if let Some(&rows) = table.filter(|_| !fields.contains_key("vocab_size")) {
+        fields.insert("vocab_size".into(), rows.into());
     }
     Hparams::from_gguf(&gguf.path, arch.gguf, fields).beside(gguf.tensors.keys().cloned())
 }
@@ -333,6 +335,10 @@ fn plain(value: &weights::Value) -> Value {
     }
 }
 
+/// A list, if it can be one of hyperparameters: a value takes 32 bytes here, in the file perhaps one.
 fn list(array: &Array) -> Value {
+    if array.len() > MAX_LIST {
+        return format!("{array:?}").into();
+    }
     (0..array.len()).filter_map(|i| array.get(i)).map(|v| plain(&v)).collect()
 }

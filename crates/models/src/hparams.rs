@@ -15,6 +15,10 @@ use crate::{Error, Result};
 
 /// No model has more layers; a file that says so is broken.
 const MAX_LAYERS: usize = 10_000;
+/// Keys that an error names.
+const MAX_NAMED: usize = 40;
+/// No key, dotted, is so long.
+const MAX_PATH: usize = 256;
 /// Bound on any width, so that products of two stay far from overflow.
 const MAX_DIM: usize = 1 << 30;
 
@@ -295,9 +299,14 @@ impl Hparams {
     pub fn finish(&self) -> Result<()> {
         let read = self.read.borrow();
         let unread = self.fields.iter().filter(|(k, v)| !read.contains(*k) && !self.ignored(k, v));
-        let keys: Vec<String> = unread.map(|(k, v)| format!("{k} = {}", brief(v))).collect();
+        let mut keys: Vec<String> = unread.map(|(k, v)| format!("{k} = {}", brief(v))).collect();
         if keys.is_empty() {
             return Ok(());
+        }
+        let more = keys.len().saturating_sub(MAX_NAMED);
+        if more > 0 {
+            keys.truncate(MAX_NAMED);
+            keys.push(format!("{more} more"));
         }
         Err(Error::Unread { file: self.file.clone(), arch: self.arch.clone(), keys: keys.join(", ") })
     }
@@ -325,7 +334,12 @@ fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
         Value::Object(map) => {
             for (key, value) in map {
                 let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-                flatten(&path, value, into);
+                if path.len() > MAX_PATH {
+                    // Each value below would have the whole of it before its own key.
+                    into.insert(shortened(&path, MAX_PATH), brief(value).into());
+                } else {
+                    flatten(&path, value, into);
+                }
             }
         }
         Value::Null => {}
@@ -341,10 +355,13 @@ fn whole(value: &Value) -> Option<usize> {
 
 /// A value short enough for an error message.
 fn brief(value: &Value) -> String {
-    let text = value.to_string();
-    if text.chars().count() <= 60 {
-        text
+    shortened(&value.to_string(), 60)
+}
+
+fn shortened(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        text.to_string()
     } else {
-        format!("{}...", text.chars().take(57).collect::<String>())
+        format!("{}...", text.chars().take(most - 3).collect::<String>())
     }
 }

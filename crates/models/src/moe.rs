@@ -131,7 +131,7 @@ impl Moe {
     pub fn parameters(&self, dim: usize) -> usize {
         let matrices = if self.gated { 3 } else { 2 };
         let shared = self.shared.map_or(0, |s| matrices * dim * s.dim + if s.gate { dim } else { 0 });
-        dim * self.n_experts + self.n_experts * self.expert_parameters(dim) + shared
+        self.expert_parameters(dim).saturating_add(dim).saturating_mul(self.n_experts).saturating_add(shared)
     }
 
     /// The experts of each row of `logits`, `[rows, n_experts]`. `bias` is the one of [`Routing::bias`].

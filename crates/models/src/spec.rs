@@ -287,22 +287,26 @@ impl Spec {
         self.mixers().filter_map(Mixer::cached).map(|a| a.n_kv_heads * (a.head_dim + a.value_dim)).sum()
     }
 
-    /// Number of parameters that the spec calls for, biases not counted.
+    /// Number of parameters that the spec calls for, biases not counted. A spec that no file has tensors for may
+    /// call for more than can be counted: then the greatest number.
     pub fn parameters(&self) -> u64 {
         let head = if self.tied == Some(false) { 2 } else { 1 };
-        let layers: u64 = self.layers.iter().enumerate().map(|(i, l)| l.parameters(self.dim, i)).sum();
-        let positions = self.positions.map_or(0, |p| p.rows * self.dim);
+        let layers = self.layers.iter().enumerate().map(|(i, l)| l.parameters(self.dim, i));
+        let positions = self.positions.map_or(0, |p| p.rows.saturating_mul(self.dim));
         let norms = usize::from(self.final_norm) + usize::from(self.embed_norm);
-        (head * self.vocab * self.dim + norms * self.dim + positions) as u64 + layers
+        let around = (head * self.vocab * self.dim + norms * self.dim).saturating_add(positions) as u64;
+        layers.fold(around, u64::saturating_add)
     }
 
     /// Of [`Spec::parameters`], those that one token is multiplied by: of the experts, the chosen.
     pub fn active_parameters(&self) -> u64 {
         let idle = |l: &Layer| match &l.ffn {
-            Ffn::Moe(moe) => ((moe.n_experts - moe.top_k) * moe.expert_parameters(self.dim)) as u64,
+            Ffn::Moe(moe) => {
+                (moe.n_experts - moe.top_k).saturating_mul(moe.expert_parameters(self.dim)) as u64
+            }
             _ => 0,
         };
-        self.parameters() - self.layers.iter().map(idle).sum::<u64>()
+        self.layers.iter().map(idle).fold(self.parameters(), u64::saturating_sub)
     }
 }
 
@@ -322,7 +326,7 @@ impl Layer {
 
     /// Of layer number `index`.
     fn parameters(&self, dim: usize, index: usize) -> u64 {
-        let mixers: u64 = self.own_mixers().map(|m| m.parameters(dim)).sum();
+        let mixers = self.own_mixers().map(|m| m.parameters(dim));
         let lead = self.lead.as_ref().map_or(0, |l| l.parameters(dim, index));
         let ffn = match &self.ffn {
             // Counted among the mixers.
@@ -334,6 +338,6 @@ impl Layer {
         let n = &self.norms;
         let norms = [n.before_mixer, n.after_mixer, n.before_ffn, n.after_ffn, n.after_sums, n.after_sums];
         let norms = norms.iter().filter(|&&x| x).count();
-        lead + mixers + (ffn + norms * dim) as u64
+        mixers.fold(lead, u64::saturating_add).saturating_add(ffn.saturating_add(norms * dim) as u64)
     }
 }

@@ -17,7 +17,7 @@ pub struct Step {
 
 /// A streaming detokenizer of one answer. The pieces that [`push`](Detokenizer::push) and
 /// [`finish`](Detokenizer::finish) give, joined, are what [`Tokenizer::decode`] gives for all ids at once
-/// (bytes that are not UTF-8 may become another number of U+FFFD).
+/// (where bytes are not UTF-8, U+FFFD may stand for more of them there, or as another number).
 pub struct Detokenizer {
     tokenizer: Arc<Tokenizer>,
     stop: Vec<String>,
@@ -108,7 +108,9 @@ impl Detokenizer {
     /// The characters that are complete with this token's bytes.
     fn complete(&mut self, id: u32) -> String {
         let mut token = self.tokenizer.token_bytes(id).unwrap_or_default();
-        if std::mem::take(&mut self.strip) && token.first() == Some(&b' ') && !self.tokenizer.is_special(id) {
+        // An id without a text begins nothing.
+        let begins = !token.is_empty() && std::mem::take(&mut self.strip);
+        if begins && token.first() == Some(&b' ') && !self.tokenizer.is_special(id) {
             token.remove(0);
         }
         self.bytes.extend(token);

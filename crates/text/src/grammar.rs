@@ -41,6 +41,10 @@ pub struct GrammarFactory {
 
 /// The most text that a schema or grammar may have.
 const MAX_SOURCE: usize = 4 << 20;
+/// The most rules that a grammar may have.
+const MAX_RULES: usize = 10_000;
+/// Bytes of stack to compile on; memory is taken as far as it is used.
+const STACK: usize = 512 << 20;
 
 impl GrammarFactory {
     /// Builds the trie of the vocabulary: some hundred milliseconds for a large one.
@@ -64,9 +68,11 @@ impl GrammarFactory {
     /// # Errors
     /// What is wrong with the schema or grammar: for a schema the keyword that cannot be enforced.
     pub fn compile(&self, constraint: &Constraint) -> Result<Grammar> {
-        let top = top_level(constraint).map_err(Error::Grammar)?;
-        let parser = flat(caught(|| self.factory.create_parser(top)));
-        let parser = parser.map_err(|what| Error::Grammar(schema::explain(&what)))?;
+        let made = deep(|| {
+            let top = top_level(constraint)?;
+            flat(caught(|| self.factory.create_parser(top))).map_err(|what| schema::explain(&what))
+        });
+        let parser = made.map_err(Error::Grammar)?;
         let mut grammar =
             Grammar { matcher: Matcher::new(Ok(parser)), mask: Vec::new(), vocab: self.vocab, done: false };
         // What no text satisfies shows here and not in the middle of an answer.
@@ -75,6 +81,25 @@ impl GrammarFactory {
         }
         Ok(grammar)
     }
+}
+
+/// Runs `work` where there is stack for what [`MAX_RULES`] and [`schema::MAX_PARTS`] allow: the library follows rules and
+/// references by recursion.
+fn deep<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("grammar".to_owned()).stack_size(STACK);
+        let thread = thread.spawn_scoped(scope, work).map_err(|e| format!("no memory to compile it: {e}"))?;
+        thread.join().unwrap_or_else(|_| Err("the grammar library failed without a message".to_owned()))
+    })
+}
+
+/// A rule of Lark begins a line with its name.
+fn count_rules(lark: &str) -> usize {
+    let begins = |line: &&str| {
+        let line = line.trim_start().trim_start_matches(['?', '!']);
+        line.starts_with(|c: char| c.is_alphabetic() || c == '_') && line.contains(':')
+    };
+    lark.lines().filter(begins).count()
 }
 
 fn top_level(constraint: &Constraint) -> Result<TopLevelGrammar, String> {
@@ -91,6 +116,9 @@ fn top_level(constraint: &Constraint) -> Result<TopLevelGrammar, String> {
     match constraint {
         Constraint::Regex(regex) => Ok(TopLevelGrammar::from_regex(regex)),
         _ if source.contains("::=") => Ok(TopLevelGrammar::from_lark(gbnf::to_lark(source)?)),
+        _ if count_rules(source) > MAX_RULES => {
+            Err(format!("found {} rules, expected at most {MAX_RULES}", count_rules(source)))
+        }
         _ => Ok(TopLevelGrammar::from_lark(source.clone())),
     }
 }

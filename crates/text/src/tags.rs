@@ -203,6 +203,9 @@ impl TagReader {
     fn look_for_bare(&mut self) {
         let begins = || self.held.trim_start().starts_with(['{', '[']);
         if self.mode == Mode::Content && self.nothing_said && self.dialect.bare() && begins() {
+            // White space that came with it is left out, as it is where it came before.
+            let space = self.held.len() - self.held.trim_start().len();
+            self.held.drain(..space);
             self.mode = Mode::Bare;
         }
     }

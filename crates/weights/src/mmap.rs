@@ -28,6 +28,10 @@ impl Map {
         if size == 0 {
             return Ok(Map { path: path.to_path_buf(), pages: None, made: vec![] });
         }
+        if cfg!(sanitized) {
+            // A sanitizer does not know where the file ends in a mapping.
+            return std::fs::read(path).map(|bytes| Map::made(path, bytes)).map_err(|e| Error::io(path, e));
+        }
         // SAFETY: the mapping is private to this process, read-only, and lives as long as `Map`. Another
         // process that writes into the file changes weights under us, as it would for every program that
         // maps models; nothing that bounds an access is read twice from the mapping, except string lengths,

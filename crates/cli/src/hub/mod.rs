@@ -15,6 +15,8 @@ use std::path::PathBuf;
 
 use ::hub::Config;
 
+use crate::terminal::name as clean;
+
 /// Where downloaded models are linked.
 #[derive(Debug, clap::Args)]
 pub struct Folder {
@@ -37,9 +39,4 @@ fn print(text: &str) -> anyhow::Result<()> {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
         _ => Ok(()),
     }
-}
-
-/// What came from outside, fit for a terminal: no control characters.
-fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

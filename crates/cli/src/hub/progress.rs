@@ -69,7 +69,7 @@ impl State {
             File { path: clean(&planned.path), size: planned.size, at, bar: None }
         };
         self.files = plan.iter().map(file).collect();
-        let total: u64 = plan.iter().map(|planned| planned.size).sum();
+        let total = plan.iter().map(|planned| planned.size).fold(0, u64::saturating_add);
         let here = plan.iter().filter(|planned| planned.present).count();
         let kept = if here > 0 { format!(", {here} of them here already") } else { String::new() };
         self.say(&format!("{} files, {}{kept}", plan.len(), HumanBytes(total)));
@@ -83,7 +83,7 @@ impl State {
     }
 
     fn at(&self) -> u64 {
-        self.files.iter().map(|file| file.at).sum()
+        self.files.iter().map(|file| file.at).fold(0, u64::saturating_add)
     }
 
     fn moved(&mut self, index: usize, at: u64) {

@@ -120,3 +120,42 @@ fn a_template_that_fails_is_told_with_the_model_and_the_way_around() {
     let (code, text) = home.fails(&["generate", "w1", "--raw", "--system", "w2"]);
     assert!(code == 2 && text.contains("--system"), "{text}");
 }
+
+#[test]
+fn names_of_a_file_do_not_command_the_terminal() {
+    let home = Home::new();
+    for (name, key) in [("by-class", "architectures"), ("by-value", "hidden_act"), ("by-key", "\u{1b}[2J")] {
+        let folder = home.llama(name, |config| match key {
+            "architectures" => config[key] = json!(["Evil\u{1b}]0;title\u{7}\u{9b}31m\u{202e}"]),
+            key => config[key] = json!("\u{1b}[31m\u{9b}31m"),
+        });
+        let text = refusal(&home, &folder);
+        assert!(text.contains("\\u{1b}"), "{name}: {text:?}");
+        assert!(!text.chars().any(|c| c.is_control() && c != '\n' || c == '\u{202e}'), "{name}: {text:?}");
+    }
+    let folder = home.llama("tensor", |_| {});
+    add_tensor(&folder.join("model.safetensors"), &"model.\u{1b}[2J".repeat(10_000));
+    let text = refusal(&home, &folder);
+    assert!(text.contains("\\u{1b}") && !text.contains('\u{1b}') && text.len() < 20_000, "{}", text.len());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_in_place_of_a_file_is_not_waited_for() {
+    let home = Home::new();
+    for file in [
+        "generation_config.json",
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+    ] {
+        let folder = home.llama(&format!("pipe-{file}"), |_| {});
+        let _ = std::fs::remove_file(folder.join(file));
+        let made = std::process::Command::new("mkfifo").arg(folder.join(file)).status().unwrap();
+        assert!(made.success());
+        let arguments = ["generate", "w1", "--max-tokens", "1", "--model-path", argument(&folder)];
+        let run = home.influence(&arguments).timeout(std::time::Duration::from_secs(20)).output().unwrap();
+        assert!(run.status.code().is_some(), "{file}: waited for");
+    }
+}

@@ -192,3 +192,20 @@ fn a_dumb_terminal_gets_no_escapes_and_no_colour_no_colours() {
         "--no-save keeps no lines"
     );
 }
+
+#[test]
+fn a_text_of_a_model_does_not_command_the_terminal_and_reaches_a_pipe_whole() {
+    let home = Home::new();
+    let folder = home.llama("evil", |_| {});
+    let file = folder.join("tokenizer.json");
+    let mut tokenizer: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    tokenizer["model"]["vocab"]["\u{1b}]0;title\u{7}here"] = json!(101);
+    std::fs::write(&file, tokenizer.to_string()).unwrap();
+    let arguments = ["detokenize", "101", "--model-path", argument(&folder)];
+    assert_eq!(home.text(&arguments), "\u{1b}]0;title\u{7}here\n");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_influence"));
+    command.args(arguments).env_clear().envs(home.variables()).env("TERM", "xterm");
+    let mut terminal = spawn_command(command, Some(PATIENCE.as_millis() as u64)).unwrap();
+    let text = terminal.exp_eof().unwrap();
+    assert!(text.contains("]0;titlehere") && !text.contains(['\u{1b}', '\u{7}']), "{text:?}");
+}

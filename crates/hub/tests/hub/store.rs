@@ -255,3 +255,14 @@ fn a_cache_in_disorder_does_not_disturb() {
     assert!(names(&store).is_empty());
     assert_eq!(store.resolve("a/b").unwrap_err().kind(), Kind::NotFound);
 }
+
+#[test]
+fn names_that_promise_more_files_than_memory_holds_are_gone_through_one_by_one() {
+    let bench = Bench::new();
+    let folder = bench.config.models_dir.join("many");
+    // Twenty million names of files.
+    (0..2000).for_each(|i| write(folder.join(format!("m{i}-00001-of-09999.safetensors")), ""));
+    let start = std::time::Instant::now();
+    assert!(!named(&store(&bench), "many").complete);
+    assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
+}

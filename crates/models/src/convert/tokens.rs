@@ -12,8 +12,8 @@ use weights::{Field, read_json};
 use crate::{Error, Result};
 
 /// The largest tokenizer.json in use has 35 MB.
-const MAX_TOKENIZER: u64 = 512 << 20;
-const MAX_CONFIG: u64 = 64 << 20;
+const MAX_TOKENIZER: u64 = 128 << 20;
+const MAX_CONFIG: u64 = 16 << 20;
 
 const NORMAL: i32 = 1;
 const UNKNOWN: i32 = 2;

@@ -13,6 +13,11 @@ const MAX_REGEX: usize = 1 << 18;
 /// The most repetitions that may be asked for.
 const MAX_REPEAT: u32 = 100_000;
 
+/// The most repetitions of one thing in a row (`a*+?`): each is one more to descend into.
+const MAX_IN_A_ROW: usize = 8;
+/// Rules within each other that are still put into one regular expression.
+const MAX_WITHIN: usize = 100;
+
 /// An expression of a rule.
 #[derive(Debug)]
 enum Node {
@@ -69,7 +74,7 @@ fn regex(rules: &[&Node], node: &Node, within: &mut Vec<usize>) -> Option<String
     };
     let text = match node {
         Node::Class { .. } => class(node),
-        Node::Rule(i) if within.contains(i) => return None,
+        Node::Rule(i) if within.len() == MAX_WITHIN || within.contains(i) => return None,
         Node::Rule(i) => {
             within.push(*i);
             let inner = regex(rules, rules[*i], within);
@@ -150,6 +155,9 @@ impl Parser<'_> {
             self.skip(true);
             let node = self.choice(0)?;
             let index = self.index(&name);
+            if self.rules.len() > super::MAX_RULES {
+                return Err(self.wrong(&format!("at most {} rules", super::MAX_RULES)));
+            }
             if self.rules[index].replace(node).is_some() {
                 return Err(format!("line {}: found a second rule named {name}", self.line));
             }
@@ -227,7 +235,7 @@ impl Parser<'_> {
     }
 
     fn repeated(&mut self, mut node: Node) -> Result<Node, String> {
-        loop {
+        for _ in 0..=MAX_IN_A_ROW {
             let (least, most) = match self.rest.chars().next() {
                 Some('*') => (0, None),
                 Some('+') => (1, None),
@@ -244,6 +252,7 @@ impl Parser<'_> {
             self.advance(1);
             node = Node::Repeat { node: Box::new(node), least, most };
         }
+        Err(self.wrong("fewer repetitions in a row"))
     }
 
     /// A text between quotes, as a class for each character.

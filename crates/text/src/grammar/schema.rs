@@ -9,6 +9,9 @@ use serde_json::{Map, Value, json};
 /// How JSON is laid out: at most so much white space between two tokens, so that no answer is lost in it.
 const SPACE: &str = r"[\x20\x0A\x0D\x09]{1,64}";
 
+/// The most objects and lists that a schema may have: so deep can references lead into each other.
+pub const MAX_PARTS: usize = 100_000;
+
 /// Any object.
 pub fn object() -> Value {
     laid_out(Map::from_iter([("type".to_owned(), json!("object"))]))
@@ -23,10 +26,24 @@ pub fn prepare(schema: Value) -> Result<Value, String> {
         Value::Bool(true) => Ok(laid_out(Map::new())),
         Value::Bool(false) => Err("found the schema false, which allows nothing".to_owned()),
         Value::Object(map) => {
+            let schema = Value::Object(map);
+            if parts(&schema) > MAX_PARTS {
+                return Err(format!("found more than {MAX_PARTS} objects and lists, expected fewer"));
+            }
+            let Value::Object(map) = schema else { return Err("found no object".to_owned()) };
             Checker { root: &map }.check(&map, "#", true)?;
             Ok(laid_out(map))
         }
         other => Err(format!("found {}, expected a JSON object that is a schema", shown(&other))),
+    }
+}
+
+/// The objects and lists in a value, itself among them.
+fn parts(value: &Value) -> usize {
+    match value {
+        Value::Object(map) => 1 + map.values().map(parts).sum::<usize>(),
+        Value::Array(list) => 1 + list.iter().map(parts).sum::<usize>(),
+        _ => 0,
     }
 }
 

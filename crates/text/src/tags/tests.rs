@@ -239,3 +239,9 @@ fn real_templates_tell_their_dialect() {
         assert_eq!(Dialect::of(source, true).names(), (reasoning, calls), "{name}");
     }
 }
+
+#[test]
+fn white_space_before_what_is_no_call_after_all_is_left_out_however_it_came() {
+    assert_eq!(parts("plain", "", " \n[f(x=1, g()]"), [said("[f(x=1, g()]")]);
+    assert_eq!(parts("plain", "", "  {\"a\": "), [said("{\"a\":")]);
+}

@@ -13,8 +13,8 @@ use crate::error::read_file;
 use crate::{Error, Result};
 
 /// The largest tokenizer files in use have 35 MB.
-const MAX_FILE: u64 = 512 << 20;
-const MAX_CONFIG: u64 = 64 << 20;
+const MAX_FILE: u64 = 128 << 20;
+const MAX_CONFIG: u64 = 16 << 20;
 
 /// Loads whichever form the folder has.
 pub(crate) fn load(dir: &Path) -> Result<Parts> {

@@ -103,6 +103,12 @@ fn check(vocab: &GgufVocab) -> Result<()> {
     if count == 0 {
         return fail("tokenizer.ggml.tokens is missing or empty".to_owned());
     }
+    if count > super::MAX_VOCAB {
+        return fail(format!(
+            "tokenizer.ggml.tokens has {count} entries, more than the {} that are allowed",
+            super::MAX_VOCAB
+        ));
+    }
     let lists = [("scores", vocab.scores.len()), ("token_type", vocab.token_types.len())];
     if let Some((name, len)) = lists.into_iter().find(|&(_, len)| len != 0 && len != count) {
         return fail(format!("tokenizer.ggml.{name} has {len} entries for {count} tokens"));

@@ -13,6 +13,8 @@ use tokenizers::{AddedToken, ModelWrapper};
 use super::pipeline::{AnyModel, Parts};
 use crate::{Error, Result};
 
+/// Nothing that a real file has beside its vocabulary is longer: a normalizer's map of characters has half a megabyte.
+const MAX_PART: usize = 8 << 20;
 /// Nothing that a real file nests goes deeper.
 const MAX_DEPTH: usize = 64;
 
@@ -55,6 +57,13 @@ pub(crate) fn load(origin: &str, bytes: &[u8]) -> Result<Parts> {
         )
     })?;
     let mut parts = Parts::new(origin, AnyModel::Library(Box::new(self::model(model).map_err(fail)?)));
+    let others = [file.normalizer, file.pre_tokenizer, file.post_processor, file.decoder];
+    if let Some(long) = others.into_iter().flatten().find(|raw| raw.get().len() > MAX_PART) {
+        let long = long.get().len();
+        return Err(fail(format!(
+            "has a part of {long} bytes beside the model, at most {MAX_PART} are read"
+        )));
+    }
     parts.normalizer = part("normalizer", file.normalizer).map_err(fail)?;
     parts.splitter = part("pre_tokenizer", file.pre_tokenizer).map_err(fail)?;
     check_template(file.post_processor).map_err(fail)?;

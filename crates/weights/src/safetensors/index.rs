@@ -5,8 +5,8 @@ use crate::{Error, Result, read_json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The index of the largest models has under ten megabytes.
-const MAX_BYTES: u64 = 64 << 20;
+/// The index of the largest models has some fifteen megabytes.
+const MAX_BYTES: u64 = 48 << 20;
 
 /// Tensor name -> shard's file name.
 pub(super) type WeightMap = BTreeMap<String, String>;

@@ -1,0 +1,11 @@
+//! A tokenizer.model by itself in a folder, and texts through it.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    fuzz::file("tokenizer.model", data);
+    if let Ok(tokenizer) = text::Tokenizer::from_folder(fuzz::folder()) {
+        fuzz::encode(&tokenizer);
+    }
+});
