@@ -22,6 +22,7 @@ pub(super) const ARCHS: &[Arch] = &[
         )
     },
     Arch {
+        gguf_interleaved: true,
         names: NAMES,
         to_gguf: SHARED_HALVES,
         ..row("granitehybrid", &["GraniteMoeHybridForCausalLM"], "Granite 4", granite_hybrid)
