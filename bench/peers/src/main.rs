@@ -4,12 +4,15 @@
 //! name. A round measures all of them once, one after the other; a machine that slows down slows them alike,
 //! and ratios are taken within a round. What memory gives at the moment is probed before each process.
 
+mod agree;
 #[cfg(feature = "candle")]
 mod candle;
 mod llama;
 mod probe;
+mod quality;
 mod report;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -38,6 +41,23 @@ enum Mode {
     /// Measure candle in this process
     #[cfg(feature = "candle")]
     Candle(Job),
+    /// Compare llama.cpp's logits with ours, and both with the references of fixtures
+    Agree(agree::Agree),
+    /// Compare how far quantized files are from their original, computed by us and by llama.cpp
+    Quality(quality::Quality),
+    /// Write what llama.cpp in this process says at every position, as f32, to standard output
+    Logits {
+        #[arg(short, long)]
+        model: PathBuf,
+        #[arg(long, value_delimiter = ',')]
+        tokens: Vec<u32>,
+        /// Of an encoder: the vector of every position
+        #[arg(long)]
+        vectors: bool,
+        /// Keys and values in F16, flash attention and repacked weights, instead of everything in f32
+        #[arg(long)]
+        as_usual: bool,
+    },
 }
 
 #[derive(clap::Args)]
@@ -116,6 +136,13 @@ fn main() -> Result<()> {
         Mode::Llama { job, no_repack } => print(&llama::measure(&job, !no_repack)?),
         #[cfg(feature = "candle")]
         Mode::Candle(job) => print(&candle::measure(&job)?),
+        Mode::Agree(agree) => agree.run(),
+        Mode::Quality(quality) => quality.run(),
+        Mode::Logits { model, tokens, vectors, as_usual } => {
+            let said = llama::logits(&model, &tokens, vectors, as_usual)?;
+            let bytes: Vec<u8> = said.iter().flat_map(|x| x.to_le_bytes()).collect();
+            Ok(std::io::stdout().write_all(&bytes)?)
+        }
     }
 }
 

@@ -303,6 +303,8 @@ fn vocabulary(gguf: &Gguf) -> Result<GgufVocab, LoadError> {
         add_eos: m.bool(&key("add_eos_token"))?,
         add_space_prefix: m.bool(&key("add_space_prefix"))?,
         remove_extra_whitespaces: m.bool(&key("remove_extra_whitespaces"))?,
+        lowercase: m.bool(&key("normalizer.lowercase"))?,
+        strip_accents: m.bool(&key("normalizer.strip_accents"))?,
         precompiled_charsmap: integers("precompiled_charsmap")?.into_iter().map(|n| n as u8).collect(),
     })
 }

@@ -29,6 +29,7 @@ mod zamba;
 
 use weights::Tensor;
 
+use crate::convert::{Form, Rule};
 use crate::hparams::Hparams;
 use crate::mixers::{Attn, Mixer};
 use crate::rope::Rope;
@@ -60,6 +61,14 @@ pub struct Arch {
     pub gguf_interleaved: bool,
     /// Where tensors of the Hub's files lie otherwise than GGUF's: what makes the one of the other, by GGUF name.
     pub edit: Option<Edit>,
+    /// Where tensors are written to a GGUF under other names or otherwise than they are here.
+    pub to_gguf: &'static [Rule],
+    /// What a GGUF of such a model is called, where that is not [`Arch::gguf`].
+    pub gguf_as: Option<fn(&Spec) -> &'static str>,
+    /// What of a spec lies in a GGUF's weights: takes it out.
+    pub in_weights: Option<fn(&mut Spec)>,
+    /// Nobody else has GGUFs of this architecture.
+    pub ours: bool,
 }
 
 /// Spec, GGUF name and the file's tensor to what GGUF has under the name.
@@ -71,6 +80,12 @@ const FOUR_NORMS: &[(&str, &str)] = &[
     ("pre_feedforward_layernorm", "ffn_norm"),
     ("post_feedforward_layernorm", "post_ffw_norm"),
 ];
+
+/// Gate and up of the expert for all tokens lie in one matrix, in a GGUF in two.
+const SHARED_HALVES: &[Rule] = &[(
+    "ffn_up_shexp.weight",
+    &[("ffn_gate_shexp.weight", &[Form::Half(0)]), ("ffn_up_shexp.weight", &[Form::Half(1)])],
+)];
 
 /// GGUF calls the norm before the feed-forward by what it comes after, in some architectures.
 const AFTER_ATTENTION: &[(&str, &str)] = &[("post_attention_norm", "ffn_norm")];
@@ -93,6 +108,10 @@ const fn row(
         gguf_interleaved: false,
         edit: None,
         aside: &[],
+        to_gguf: &[],
+        gguf_as: None,
+        in_weights: None,
+        ours: false,
     }
 }
 

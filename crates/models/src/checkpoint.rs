@@ -131,7 +131,12 @@ impl Checkpoint {
         Ok(spec)
     }
 
-    fn hparams(&self) -> Hparams {
+    /// The row of its architecture.
+    pub(crate) fn arch(&self) -> &'static Arch {
+        self.arch
+    }
+
+    pub(crate) fn hparams(&self) -> Hparams {
         match &self.files {
             Files::Gguf(gguf) => gguf_hparams(gguf, self.arch),
             Files::Folder { config, .. } => {

@@ -4,30 +4,37 @@
 //! has them. Everything is planned first ([`Checkpoint::convert`]), then written tensor by tensor
 //! ([`Conversion::write`]), so that memory holds some rows at a time.
 
-mod hyper;
+mod hollow;
+mod keys;
+mod official;
+mod place;
+mod readback;
+mod rules;
+mod source;
 mod tokens;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use kernels::pool::Pool;
-use weights::quantize::{Shape, quantize_rows, tensor_type};
+use serde_json::Value;
+use weights::quantize::{Shape, tensor_type};
 pub use weights::quantize::{TARGETS, Target};
-use weights::{DType, Field, GgufWriter, Planned, Tensor};
+use weights::{DType, Field, GgufWriter, Planned};
 
-use crate::arch::{self, Arch};
+use crate::arch;
 use crate::checkpoint::Checkpoint;
 use crate::mixers::{Attn, Mixer};
-use crate::spec::{Ffn, Spec};
+use crate::rope::Scaling;
+use crate::spec::{Act, Ffn, Spec};
 use crate::{Error, Result};
+use readback::Reader;
+pub(crate) use rules::{Form, Rule};
+use source::{Source, Stored};
 
-/// The architectures whose folders can be converted: those that GGUF has names for and fixtures prove.
-const CONVERTIBLE: &[&str] = &["llama", "mistral", "qwen2", "qwen3", "phi3", "granite", "gemma2"];
 /// Keys of a GGUF that the new one says itself, or that are no longer so.
 const REPLACED: &[&str] =
     &["general.file_type", "general.quantization_version", "general.alignment", "split.no", "split.count"];
-/// Tensors that folders carry along and no forward pass reads.
-const IGNORED: &[&str] = &["rotary_emb.inv_freq", "masked_bias", "attn.bias"];
 
 /// Everything that a GGUF file will say, and where its numbers come from.
 pub struct Conversion {
@@ -41,21 +48,6 @@ pub struct Conversion {
 struct Item {
     planned: Planned,
     source: Source,
-}
-
-/// Where a tensor's numbers come from.
-enum Source {
-    Stored(Stored),
-    Made(Vec<f32>),
-}
-
-/// A tensor of the model's file, and how GGUF has it otherwise.
-struct Stored {
-    tensor: Tensor,
-    /// Rows of q and k are reordered within each head.
-    heads: Option<Heads>,
-    /// Gemma's norm weights lie less one in folders.
-    add: f32,
 }
 
 /// The rows of `dim` of a head, of which the first `turned` are of the rotary embedding.
@@ -82,8 +74,8 @@ impl Checkpoint {
     pub fn convert(&self, target: &Target, pure: bool) -> Result<Conversion> {
         let spec = self.spec()?;
         let mut notes = vec![];
-        let mut metadata = match self.gguf() {
-            Some(gguf) => kept(gguf),
+        let (mut metadata, sources) = match self.gguf() {
+            Some(gguf) => (kept(gguf), self.copied(gguf, &mut notes)?),
             None => self.described(&spec, &mut notes)?,
         };
         let quantized = target.dtype.format().block_len > 1;
@@ -91,15 +83,11 @@ impl Checkpoint {
         if quantized {
             metadata.push(("general.quantization_version".into(), Field::U32(2)));
         }
-        let sources = match self.gguf() {
-            Some(gguf) => self.copied(gguf, &mut notes)?,
-            None => self.renamed(&spec)?,
-        };
         let attn = first_attn(&spec);
         let model = Shape {
             layers: spec.layers.len(),
             heads_per_kv: attn.map_or(1, |a| a.n_heads / a.n_kv_heads.max(1)),
-            experts: 0,
+            experts: experts(&spec),
             tied: !sources.iter().any(|(name, _)| name == "output.weight"),
             pure,
         };
@@ -109,20 +97,69 @@ impl Checkpoint {
         Ok(Conversion { metadata, items, file: self.path.display().to_string(), notes })
     }
 
-    /// A folder's metadata.
-    fn described(&self, spec: &Spec, notes: &mut Vec<String>) -> Result<Vec<(String, Field)>> {
-        if !CONVERTIBLE.contains(&spec.arch) || spec.ropes.len() != 1 {
-            return Err(Error::Folder {
-                path: self.path.display().to_string(),
-                found: format!("a model of the architecture {}", spec.arch),
-                expected: format!("one that can be written as GGUF: {}", CONVERTIBLE.join(", ")),
-            });
+    /// A folder's metadata and tensors as a GGUF has them.
+    fn described(&self, spec: &Spec, notes: &mut Vec<String>) -> Result<Described> {
+        // Whatever is missing, misshapen or unknown keeps it from being loaded too.
+        self.load_spec(spec.clone(), hollow::Hollow)?;
+        let file = self.path.display().to_string();
+        let arch = self.arch();
+        let name = arch.gguf_as.map_or(arch.gguf, |name| name(spec));
+        let reader = arch::find(&file, name)?;
+        if arch.ours || reader.gguf == "mistral" {
+            notes.push(format!(
+                "GGUF has no architecture for this model: it is written as `{name}`, which influence reads and llama.cpp refuses"
+            ));
         }
-        let null = serde_json::Value::Null;
+        let mut sources = place::tensors(self, arch, spec)?;
+        sources.extend(
+            keys::rope_tensors(spec).into_iter().map(|(name, list)| (name.into(), Source::Made(list))),
+        );
+        let sources = in_order(sources);
+        let tensors = sources.iter().map(|(name, _)| name.clone()).collect();
+        let reader = Reader { path: &self.path, arch: reader, tensors };
+        let mut said = keys::candidates(spec, name, self.hparams().said());
+        said.extend(self.activations(spec)?);
+        let said = reader.say(spec, said)?;
+        notes.extend(said.own.iter().map(|key| {
+            format!("GGUF has no key for {key}: influence reads {name}.{key}, other programs will compute without it")
+        }));
+        notes.extend(spec.ropes.iter().find_map(|rope| match rope.scaling {
+            Scaling::Dynamic { original, .. } => Some(format!(
+                "GGUF has no dynamic rope scaling: the file is right for texts of up to {original} tokens"
+            )),
+            _ => None,
+        }));
+        let null = Value::Null;
         let config = self.config().unwrap_or(&null);
-        let mut fields = hyper::fields(&self.path, spec, config, notes);
-        fields.extend(tokens::fields(&self.path, spec.vocab, config, notes)?);
-        Ok(fields)
+        let text = |key: &str, value: &str| (format!("general.{key}"), Field::String(value.to_string()));
+        let mut fields = vec![
+            text("architecture", name),
+            text("type", "model"),
+            text("name", &model_name(&self.path, config)),
+        ];
+        let prefixed =
+            |key: &str| if key.starts_with("xielu.") { key.to_string() } else { format!("{name}.{key}") };
+        fields.extend(said.keys.iter().map(|(key, value)| (prefixed(key), keys::field(key, value))));
+        fields.extend(tokens::fields(&self.path, spec, config, notes)?);
+        Ok((fields, sources))
+    }
+
+    /// The numbers of an activation that each layer has its own of, which a GGUF has in its metadata.
+    fn activations(&self, spec: &Spec) -> Result<keys::Keys> {
+        let mut out = keys::Keys::new();
+        if !spec.layers.iter().any(|l| matches!(l.ffn, Ffn::Mlp { act: Act::Xielu { .. }, .. })) {
+            return Ok(out);
+        }
+        let tensors = self.named_tensors(spec);
+        for (part, usual) in [("alpha_p", 0.0), ("alpha_n", 0.0), ("beta", 0.5), ("eps", -1e-6)] {
+            let number = |i: usize| {
+                let found = tensors.opt_list(&format!("blk.{i}.xielu_{part}"))?;
+                Ok(found.and_then(|list| list.first().copied()).unwrap_or(usual))
+            };
+            let list: Vec<f32> = (0..spec.layers.len()).map(number).collect::<Result<_>>()?;
+            out.insert(format!("xielu.{part}"), list.into());
+        }
+        Ok(out)
     }
 
     /// A GGUF's tensors as they are.
@@ -138,94 +175,29 @@ impl Checkpoint {
                 self.path.display()
             )
         }));
-        let source = |t: &Tensor| Source::Stored(Stored { tensor: t.clone(), heads: None, add: 0.0 });
-        Ok(gguf.tensors.values().map(|t| (t.name.clone(), source(t))).collect())
-    }
-
-    /// A folder's tensors under GGUF's names and conventions, and those that stand for rope scaling.
-    fn renamed(&self, spec: &Spec) -> Result<Vec<(String, Source)>> {
-        self.check(spec)?;
-        let arch = arch::find(&self.path.display().to_string(), spec.arch)?;
-        let mut sources = BTreeMap::new();
-        for tensor in self.tensors().filter(|t| !IGNORED.iter().any(|end| t.name.ends_with(end))) {
-            let name = weights::gguf_name(&tensor.name, arch.names).ok_or_else(|| Error::Unread {
-                file: self.path.display().to_string(),
-                arch: spec.arch.to_string(),
-                keys: format!("the tensor {}", tensor.name),
-            })?;
-            if spec.tied == Some(true) && name == "output.weight" {
-                continue;
-            }
-            let stored = Stored {
-                heads: heads(arch, spec, &name),
-                add: if arch.norm_less_one && name.ends_with("norm.weight") { 1.0 } else { 0.0 },
-                tensor: tensor.clone(),
-            };
-            sources.insert(name, Source::Stored(stored));
-        }
-        let made = hyper::rope_tensors(spec).into_iter();
-        sources.extend(made.map(|(name, list)| (name.to_string(), Source::Made(list))));
-        Ok(in_order(sources))
-    }
-
-    /// What keeps a model of this architecture from being written.
-    fn unwritten(&self, spec: &Spec) -> Error {
-        Error::Architecture {
-            file: self.path.display().to_string(),
-            name: spec.arch.to_string(),
-            why: Some("it runs, but writing a GGUF of it is not built; take a GGUF of the model".into()),
-            supported: WRITTEN.join(", "),
-        }
-    }
-
-    /// The matrices that every decoder has are there, readable and of the right shape.
-    fn check(&self, spec: &Spec) -> Result<()> {
-        if !WRITTEN.contains(&spec.arch) {
-            return Err(self.unwritten(spec));
-        }
-        let tensors = self.named_tensors(spec);
-        tensors.get("token_embd.weight", &[spec.vocab, spec.dim])?;
-        tensors.get("output_norm.weight", &[spec.dim])?;
-        if spec.tied == Some(false) {
-            tensors.get("output.weight", &[spec.vocab, spec.dim])?;
-        }
-        for (i, layer) in spec.layers.iter().enumerate() {
-            let ([Mixer::Attn(attn)], Ffn::Glu { dim: inner, .. }) = (layer.mixers.as_slice(), &layer.ffn)
-            else {
-                return Err(self.unwritten(spec));
-            };
-            let (q_dim, inner) = (attn.n_heads * attn.head_dim, *inner);
-            tensors.get(&format!("blk.{i}.attn_output.weight"), &[spec.dim, q_dim])?;
-            if !tensors.has(&format!("blk.{i}.attn_qkv.weight")) {
-                let kv_dim = attn.n_kv_heads * attn.head_dim;
-                tensors.get(&format!("blk.{i}.attn_q.weight"), &[q_dim, spec.dim])?;
-                tensors.get(&format!("blk.{i}.attn_k.weight"), &[kv_dim, spec.dim])?;
-                tensors.get(&format!("blk.{i}.attn_v.weight"), &[kv_dim, spec.dim])?;
-            }
-            tensors.get(&format!("blk.{i}.ffn_down.weight"), &[spec.dim, inner])?;
-            let fused = !tensors.has(&format!("blk.{i}.ffn_gate.weight"));
-            let rows = if fused { 2 * inner } else { inner };
-            tensors.get(&format!("blk.{i}.ffn_up.weight"), &[rows, spec.dim])?;
-        }
-        Ok(())
+        Ok(gguf.tensors.values().map(|t| (t.name.clone(), Source::Stored(Stored::of(t)))).collect())
     }
 }
 
-/// The architectures whose keys `hyper.rs` knows how to write.
-const WRITTEN: &[&str] = &["llama", "mistral", "qwen2", "qwen3", "phi3", "granite", "gemma2"];
+/// Metadata and tensors.
+type Described = (Vec<(String, Field)>, Vec<(String, Source)>);
+
+/// What the model is called.
+fn model_name(path: &Path, config: &Value) -> String {
+    let named = config.get("_name_or_path").and_then(Value::as_str).unwrap_or_default();
+    let last = named.rsplit('/').next().unwrap_or_default();
+    let folder = path.file_name().unwrap_or_default().to_string_lossy();
+    if last.is_empty() { folder.into_owned() } else { last.to_string() }
+}
+
+/// Experts of a layer.
+fn experts(spec: &Spec) -> usize {
+    let count = |ffn: &Ffn| if let Ffn::Moe(moe) = ffn { moe.n_experts } else { 0 };
+    spec.layers.iter().map(|l| count(&l.ffn)).max().unwrap_or(0)
+}
 
 fn first_attn(spec: &Spec) -> Option<&Attn> {
     spec.mixers().find_map(Mixer::cached)
-}
-
-/// The reordering of a tensor's rows, if GGUF has it.
-fn heads(arch: &Arch, spec: &Spec, name: &str) -> Option<Heads> {
-    let part = name.rsplit('.').nth(1)?;
-    if !arch.gguf_interleaved || !["attn_q", "attn_k"].contains(&part) {
-        return None;
-    }
-    let dim = first_attn(spec)?.head_dim;
-    Some(Heads { dim, turned: spec.ropes.first()?.dim })
 }
 
 /// What a GGUF says of itself, less what is no longer so.
@@ -236,7 +208,7 @@ fn kept(gguf: &weights::Gguf) -> Vec<(String, Field)> {
 }
 
 /// As files usually have them: the embedding, the layers by number, the rest.
-fn in_order(sources: BTreeMap<String, Source>) -> Vec<(String, Source)> {
+fn in_order(sources: Vec<(String, Source)>) -> Vec<(String, Source)> {
     let place = |name: &str| {
         let layer = name.strip_prefix("blk.").and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
         let group = if name == "token_embd.weight" {
@@ -248,19 +220,19 @@ fn in_order(sources: BTreeMap<String, Source>) -> Vec<(String, Source)> {
         };
         (group, layer)
     };
-    let mut list: Vec<_> = sources.into_iter().collect();
+    let mut list = sources;
     list.sort_by_key(|(name, _)| place(name));
     list
 }
 
 fn item(target: &Target, model: &Shape, name: String, source: Source) -> Item {
-    let shape = match &source {
-        Source::Stored(s) => s.tensor.shape.clone(),
-        Source::Made(list) => vec![list.len()],
+    let shape = source.shape();
+    let stored = match &source {
+        Source::Stored(stored) => stored.dtype(),
+        Source::Made(_) => None,
     };
-    let whole = matches!(&source, Source::Stored(s) if is_integer(s.tensor.dtype));
-    let dtype = match &source {
-        Source::Stored(s) if whole => s.tensor.dtype,
+    let dtype = match stored {
+        Some(dtype) if is_integer(dtype) => dtype,
         _ => tensor_type(target, model, &name, &shape),
     };
     Item { planned: Planned { name, dtype, shape }, source }
@@ -337,7 +309,7 @@ impl Conversion {
         let mut writer = GgufWriter::create(to, &self.metadata, &planned)?;
         let (mut done, mut notes) = (0, vec![]);
         for item in &self.items {
-            let strange = item.write(pool, |bytes, numbers| {
+            let strange = item.source.write(&item.planned, pool, |bytes, numbers| {
                 writer.write(bytes)?;
                 done += numbers;
                 if watch(done) { Ok(()) } else { Err(Halt::Stopped) }
@@ -365,65 +337,6 @@ impl<E: Into<Error>> From<E> for Halt {
 }
 
 type Halting<T> = std::result::Result<T, Halt>;
-
-impl Item {
-    /// Hands the tensor's bytes to `write`, with how many numbers they are; whether some are not finite.
-    fn write(&self, pool: &Pool, mut write: impl FnMut(&[u8], u64) -> Halting<()>) -> Halting<bool> {
-        let dtype = self.planned.dtype;
-        let columns = self.planned.shape.last().copied().unwrap_or(1);
-        let rows = self.planned.shape.iter().rev().skip(1).product();
-        let row_bytes = dtype.bytes(columns).unwrap_or(0).max(1);
-        let write = |bytes: &[u8]| write(bytes, (bytes.len() / row_bytes * columns) as u64);
-        match &self.source {
-            Source::Made(list) => quantize_rows(
-                pool,
-                dtype,
-                (rows, columns),
-                |_, out| {
-                    out.copy_from_slice(list);
-                    Ok(())
-                },
-                write,
-            ),
-            Source::Stored(s) if s.tensor.dtype == dtype && s.heads.is_none() && s.add == 0.0 => {
-                copy(s.tensor.bytes(), row_bytes, write)
-            }
-            Source::Stored(s) => {
-                quantize_rows(pool, dtype, (rows, columns), |row, out| Ok(s.row(row, out)?), write)
-            }
-        }
-    }
-}
-
-/// Bytes that stay as they are, some rows at a time.
-fn copy(bytes: &[u8], row_bytes: usize, mut write: impl FnMut(&[u8]) -> Halting<()>) -> Halting<bool> {
-    let rows = ((1 << 22) / row_bytes).max(1);
-    bytes.chunks(rows * row_bytes).try_for_each(&mut write)?;
-    Ok(false)
-}
-
-impl Stored {
-    /// Row `row` as GGUF has it. (Of a vector, the numbers are what would be rows of a matrix.)
-    fn row(&self, row: usize, out: &mut [f32]) -> Result<()> {
-        let vector = self.tensor.shape.len() < 2;
-        let at = self.heads.filter(|_| !vector).map_or(row, |heads| heads.source(row));
-        let dtype = self.tensor.dtype;
-        let bytes = dtype.bytes(out.len()).and_then(|n| self.tensor.bytes().get(at * n..(at + 1) * n));
-        let bytes = bytes.ok_or_else(|| Error::Tensor {
-            file: self.tensor.file().display().to_string(),
-            tensor: self.tensor.name.clone(),
-            found: format!("shape {:?} as {}", self.tensor.shape, dtype.format().name),
-            expected: "rows of whole blocks".into(),
-        })?;
-        dtype.unpack_row(bytes, out);
-        if let Some(heads) = self.heads.filter(|_| vector) {
-            let from = out.to_vec();
-            out.iter_mut().enumerate().for_each(|(i, x)| *x = from[heads.source(i).min(from.len() - 1)]);
-        }
-        out.iter_mut().for_each(|x| *x += self.add);
-        Ok(())
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -98,6 +98,18 @@ impl Hparams {
         found
     }
 
+    /// Everything that the file says, under GGUF's keys.
+    pub fn said(&self) -> BTreeMap<String, Value> {
+        let row = |(key, _): &(&str, _)| self.value(key).map(|(_, value)| (key.to_string(), value.clone()));
+        KEYS.iter().filter_map(row).collect()
+    }
+
+    /// The keys that nobody asked about.
+    pub fn unread(&self) -> Vec<String> {
+        let read = self.read.borrow();
+        self.fields.keys().filter(|key| !read.contains(*key)).cloned().collect()
+    }
+
     /// Whether the file says anything at `key`.
     pub fn has(&self, key: &str) -> bool {
         self.value(key).is_some()

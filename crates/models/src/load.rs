@@ -91,7 +91,7 @@ impl Checkpoint {
 }
 
 /// What encoders have beside the layers for guessing words and for saying what follows what.
-const HEADS: &[&str] = &[
+pub(crate) const HEADS: &[&str] = &[
     "cls.",
     "pooler.",
     "lm_head.",
@@ -102,7 +102,7 @@ const HEADS: &[&str] = &[
     "embeddings.position_ids",
 ];
 /// Of those, what a classifier does not take either.
-const UNUSED: &[&str] =
+pub(crate) const UNUSED: &[&str] =
     &["embeddings.position_ids", "roberta.embeddings.position_ids", "bert.embeddings.position_ids"];
 
 /// Rope divisors that the file brings as tensors belong to the spec.

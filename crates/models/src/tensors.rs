@@ -9,7 +9,7 @@ use weights::{DType, Tensor, Unreadable};
 use crate::{Error, Result};
 
 /// Tensors that files carry along and no forward pass reads.
-const IGNORED: &[&str] = &["rotary_emb.inv_freq", "masked_bias", "attn.bias", "attention.bias"];
+pub(crate) const IGNORED: &[&str] = &["rotary_emb.inv_freq", "masked_bias", "attn.bias", "attention.bias"];
 
 /// A model's tensors by GGUF name.
 pub(crate) struct Tensors {
@@ -65,21 +65,24 @@ impl Tensors {
         let Some((blocks, scales)) = self.pair(name) else { return Ok(None) };
         let stem = name.trim_end_matches(".weight");
         self.taken.borrow_mut().extend([format!("{stem}.blocks"), format!("{stem}.scales")]);
-        let wrong = || {
+        joined(blocks, scales).map(Some).ok_or_else(|| {
             let found = format!("blocks of shape {:?} and exponents {:?}", blocks.shape, scales.shape);
             self.bad(&blocks.name, found, "16 bytes for each exponent".into())
-        };
-        let (Some((16, counts)), true) =
-            (blocks.shape.split_last(), scales.elements() * 16 == blocks.elements())
-        else {
-            return Err(wrong());
-        };
-        let mut shape = counts.to_vec();
-        let columns = shape.last_mut().ok_or_else(wrong)?;
-        *columns = columns.checked_mul(32).ok_or_else(wrong)?;
-        let pairs = blocks.bytes().chunks_exact(16).filter_map(|p| <&[u8; 16]>::try_from(p).ok());
-        let block = pairs.zip(scales.bytes()).flat_map(|(p, &e)| mxfp4_of_neighbours(e, p));
-        blocks.remade(DType::MXFP4, shape, block.collect()).map(Some).ok_or_else(wrong)
+        })
+    }
+
+    /// Every tensor as the file has it, by the name used here.
+    pub fn stored(&self) -> impl Iterator<Item = (&String, &Tensor)> {
+        self.map.iter()
+    }
+
+    /// What lies as blocks and exponents: the name of the two together, and both.
+    pub fn pairs(&self) -> impl Iterator<Item = (String, &Tensor, &Tensor)> {
+        let names = self.packed.keys().filter_map(|name| name.strip_suffix(".blocks"));
+        names.filter_map(|stem| {
+            let name = format!("{stem}.weight");
+            self.pair(&name).map(|(blocks, scales)| (name, blocks, scales))
+        })
     }
 
     pub fn has_shape(&self, name: &str, shape: &[usize]) -> bool {
@@ -208,6 +211,20 @@ pub(crate) fn widen(tensor: &Tensor) -> Result<Vec<f32>> {
     let mut values = vec![0.0; tensor.elements()];
     tensor.dtype.unpack_row(tensor.bytes(), &mut values);
     Ok(values)
+}
+
+/// One tensor in MXFP4 out of its blocks, `[.., n, 16]`, and its exponents, `[.., n]`.
+pub(crate) fn joined(blocks: &Tensor, scales: &Tensor) -> Option<Tensor> {
+    let (Some((16, counts)), true) = (blocks.shape.split_last(), scales.elements() * 16 == blocks.elements())
+    else {
+        return None;
+    };
+    let mut shape = counts.to_vec();
+    let columns = shape.last_mut()?;
+    *columns = columns.checked_mul(32)?;
+    let pairs = blocks.bytes().chunks_exact(16).filter_map(|p| <&[u8; 16]>::try_from(p).ok());
+    let block = pairs.zip(scales.bytes()).flat_map(|(p, &e)| mxfp4_of_neighbours(e, p));
+    blocks.remade(DType::MXFP4, shape, block.collect())
 }
 
 /// A block of ggml's MXFP4 out of an exponent and 16 bytes that hold neighbours, the first in the lower half: so gpt-oss's

@@ -4,8 +4,8 @@ mod drive;
 
 use std::path::{Path, PathBuf};
 
-use drive::logits;
-use models::{Checkpoint, CpuBackend, Scaling, Target};
+use drive::{Sequence, allocate, logits};
+use models::{Batch, Checkpoint, CpuBackend, Embedding, Model, Pool, Scaling, Target};
 use weights::Gguf;
 
 /// Every fixture of a family that can be written.
@@ -13,7 +13,7 @@ fn fixtures() -> Vec<PathBuf> {
     let mut dirs = all();
     let target = || Target::from_name("f32").unwrap();
     dirs.retain(|d| Checkpoint::open(d).unwrap().convert(target(), false).is_ok());
-    assert!(dirs.len() >= 25, "of the first families some cannot be written: {dirs:?}");
+    assert!(dirs.len() >= 130, "some families cannot be written: {}", dirs.len());
     dirs
 }
 
@@ -25,20 +25,22 @@ fn all() -> Vec<PathBuf> {
     dirs
 }
 
-/// The other families are refused by name, with what to do instead.
+/// What a GGUF has no keys for is refused, and the error says what it is.
 #[test]
 fn what_cannot_be_written_is_refused_by_name() {
-    let mut refused = 0;
+    let mut refused = vec![];
     for dir in all() {
         let conversion = Checkpoint::open(&dir).unwrap().convert(Target::from_name("f32").unwrap(), false);
         let Err(error) = conversion else { continue };
         let text = error.to_string();
-        let told = text.contains("written as GGUF") || text.contains("take a GGUF of the model");
-        assert!(told, "{}: {text}", dir.display());
-        refused += 1;
+        println!("{text}");
+        assert!(text.contains("where a GGUF of it would say"), "{}: {text}", dir.display());
+        refused.push(dir.file_name().unwrap().to_str().unwrap().to_string());
     }
-    assert!(refused > 0 && refused + fixtures().len() == all().len());
+    assert_eq!(refused, REFUSED);
 }
+
+const REFUSED: &[&str] = &["deepseek2-mscale", "falcon-h1-norm-before", "falcon-rw"];
 
 /// Converts `model` and gives the notes.
 fn convert(model: &Path, kind: &str, pure: bool, to: &Path) -> Vec<String> {
@@ -50,8 +52,25 @@ fn convert(model: &Path, kind: &str, pure: bool, to: &Path) -> Vec<String> {
 }
 
 fn run(path: &Path, tokens: &[u32]) -> Vec<f32> {
-    let mut model = Checkpoint::open(path).unwrap().load(CpuBackend::exact(Some(2))).unwrap();
-    logits(&mut model, tokens, tokens.len())
+    let checkpoint = Checkpoint::open(path).unwrap();
+    let mut spec = checkpoint.spec().unwrap();
+    // Activations are not to be rounded where weights are quantized.
+    let packed = checkpoint.config().is_some_and(|c| c.get("quantization_config").is_some());
+    let backend = || match packed {
+        true => CpuBackend::suited(&checkpoint, Some(2)),
+        false => CpuBackend::exact(Some(2)),
+    };
+    if spec.embedding.is_none() {
+        let mut model = checkpoint.load(backend()).unwrap();
+        return logits(&mut model, tokens, tokens.len());
+    }
+    // Of an encoder what each position says, or each label.
+    spec.embedding = Some(Embedding { pool: Pool::Each, unit: false });
+    let mut model = checkpoint.load_spec(spec, backend()).unwrap();
+    allocate(&mut model);
+    let mut batch = Batch::default();
+    Sequence::new(tokens, 0).enter(tokens.len(), &mut batch);
+    model.encode(&batch).unwrap().remove(0)
 }
 
 /// The largest difference as a share of the first one's spread.
@@ -65,8 +84,8 @@ fn distance(a: &[f32], b: &[f32]) -> f32 {
 /// As many tokens as the GGUF is right for.
 fn tokens(dir: &Path) -> Vec<u32> {
     let spec = Checkpoint::open(dir).unwrap().spec().unwrap();
-    let most = match spec.ropes[0].scaling {
-        Scaling::Dynamic { original, .. } => original.min(33),
+    let most = match spec.ropes.first().map(|r| &r.scaling) {
+        Some(Scaling::Dynamic { original, .. }) => *original.min(&33),
         _ => 33,
     };
     (0..most as u32).map(|i| (i * 37 + 11) % spec.vocab as u32).collect()
@@ -75,48 +94,95 @@ fn tokens(dir: &Path) -> Vec<u32> {
 #[test]
 fn f32_files_say_what_the_folders_say() {
     let dir = tempfile::tempdir().unwrap();
+    let mut wrong = vec![];
     for fixture in fixtures() {
+        let name = fixture.file_name().unwrap().to_str().unwrap().to_string();
         let file = dir.path().join("model.gguf");
         let notes = convert(&fixture, "f32", false, &file);
         assert!(notes.iter().any(|n| n.contains("no tokenizer.json")), "{notes:?}");
+        if let Err(error) = Checkpoint::open(&file).unwrap().load(CpuBackend::exact(Some(2))) {
+            wrong.push(format!("{name}: {error}"));
+            continue;
+        }
         let tokens = tokens(&fixture);
         let far = distance(&run(&fixture, &tokens), &run(&file, &tokens));
-        assert!(far <= 1e-5, "{}: {far} of the spread apart; {notes:?}", fixture.display());
+        if far > 1e-5 {
+            wrong.push(format!("{name}: {far} of the spread apart; {notes:?}"));
+        }
         std::fs::remove_file(file).unwrap();
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// The twins are made by other code (tools/fixtures, on the `gguf` package).
 #[test]
 fn files_have_the_keys_and_tensors_of_their_twins() {
     let dir = tempfile::tempdir().unwrap();
-    let mut compared = 0;
+    let (mut compared, mut wrong) = (0, vec![]);
     for fixture in fixtures().into_iter().filter(|d| d.join("model.gguf").exists()) {
         let file = dir.path().join("model.gguf");
         convert(&fixture, "f32", false, &file);
         let (ours, twin) = (Gguf::open(&file).unwrap(), Gguf::open(&fixture.join("model.gguf")).unwrap());
-        let name = fixture.display();
-        let other = |key: &str| key.starts_with("tokenizer.") || key == "general.name";
-        for (key, theirs) in twin.metadata.iter().filter(|(key, _)| !other(key)) {
-            let value = ours.metadata.get(key);
-            let near = match (value, theirs) {
-                (Some(weights::Value::Float(a)), weights::Value::Float(b)) => (a - b).abs() <= b.abs() * 1e-6,
-                (value, theirs) => value == Some(theirs),
-            };
-            assert!(near, "{name}: {key}: {value:?}, the twin has {theirs:?}");
-        }
-        assert_eq!(ours.tensors.len(), twin.tensors.len(), "{name}");
-        for (tensor, theirs) in &twin.tensors {
-            let ours = ours.tensor(tensor).unwrap();
-            assert_eq!(ours.shape, theirs.shape, "{name}: {tensor}");
-            let float = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-            let pairs = ours.bytes().chunks_exact(4).zip(theirs.bytes().chunks_exact(4));
-            let near = |(a, b): (&[u8], &[u8])| (float(a) - float(b)).abs() <= float(b).abs() * 1e-5;
-            assert!(pairs.into_iter().all(near), "{name}: {tensor}");
-        }
+        let name = fixture.file_name().unwrap().to_str().unwrap();
+        let mut found = unlike(&ours, &twin);
+        found.retain(|what| !OTHERWISE.iter().any(|(twin, part)| *twin == name && what.contains(part)));
+        wrong.extend(found.into_iter().map(|what| format!("{name}: {what}")));
         compared += 1;
     }
-    assert!(compared >= 10, "{compared}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(compared >= 80, "{compared}");
+}
+
+/// What is written otherwise than in a twin, by a part of what is said of it.
+const OTHERWISE: &[(&str, &str)] = &[
+    // The twin has the layout of the first converters.
+    ("deepseek2-lite", "attn_k"),
+    ("deepseek2-lite", "attn_v"),
+    ("deepseek2-lite", "attention."),
+    // Layers that predict further tokens are left out.
+    ("glm4moe", "block_count"),
+    ("glm4moe", "nextn_predict_layers"),
+    ("glm4moe", "no blk.2."),
+    ("glm4moe-plain-heads", "nextn_predict_layers"),
+    // The converter writes a constant.
+    ("rwkv7", "context_length"),
+];
+
+/// What the twin has otherwise.
+fn unlike(ours: &Gguf, twin: &Gguf) -> Vec<String> {
+    let mut wrong = vec![];
+    let other = |key: &str| key.starts_with("tokenizer.") || key == "general.name";
+    for (key, theirs) in twin.metadata.iter().filter(|(key, _)| !other(key)) {
+        let value = ours.metadata.get(key);
+        let near = match (value, theirs) {
+            (Some(weights::Value::Float(a)), weights::Value::Float(b)) => (a - b).abs() <= b.abs() * 1e-6,
+            (value, theirs) => value == Some(theirs),
+        };
+        if !near {
+            wrong.push(format!("{key}: {value:?}, the twin has {theirs:?}"));
+        }
+    }
+    for (name, theirs) in &twin.tensors {
+        let Ok(ours) = ours.tensor(name) else {
+            wrong.push(format!("no {name}"));
+            continue;
+        };
+        let inner = |shape: &[usize]| shape.iter().copied().skip_while(|&n| n == 1).collect::<Vec<_>>();
+        if inner(&ours.shape) != inner(&theirs.shape) {
+            wrong.push(format!("{name}: {:?}, the twin has {:?}", ours.shape, theirs.shape));
+        } else if !numbers(ours).iter().zip(numbers(theirs)).all(|(a, b)| (a - b).abs() <= b.abs() * 1e-5) {
+            wrong.push(format!("{name}: other numbers"));
+        }
+    }
+    let more = ours.tensors.keys().filter(|name| !twin.tensors.contains_key(*name));
+    wrong.extend(more.map(|name| format!("{name} is not in the twin")));
+    wrong
+}
+
+fn numbers(tensor: &weights::Tensor) -> Vec<f32> {
+    let mut out = vec![0.0; tensor.elements()];
+    tensor.dtype.unpack_row(tensor.bytes(), &mut out);
+    out
 }
 
 /// The model that ships: its rows are whole blocks of 32, which those of the fixtures are not.

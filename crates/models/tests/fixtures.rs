@@ -124,6 +124,54 @@ fn logits_are_those_of_transformers() {
     }
 }
 
+/// The twin again in Q8_0, written as `influence quantize` does (rows that are no whole blocks of 32 become F16). Its
+/// numbers, widened into an f32 file, have to give the same: what a quantized file is depends on its numbers alone. How
+/// far rounding to 8 bits moved the model is bounded beside, loosely.
+#[test]
+fn q8_0_twins_say_what_their_numbers_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let (q8, f32) = (dir.path().join("q8_0.gguf"), dir.path().join("f32.gguf"));
+    let mut rounded = 0;
+    for fixture in fixtures().into_iter().filter(|f| f.dir.join("model.gguf").exists()) {
+        convert(&fixture.dir.join("model.gguf"), "q8_0", &q8);
+        convert(&q8, "f32", &f32);
+        let (tokens, reference) = (fixture.tokens("/prompts/33"), fixture.logits("33"));
+        let plain = Checkpoint::open(&f32).unwrap();
+        let expected = logits(&mut plain.load(CpuBackend::exact(Some(2))).unwrap(), &tokens, 33);
+        rounded += usize::from(quantized(&Checkpoint::open(&q8).unwrap()));
+        for (name, mut model) in on_both(&q8) {
+            let name = format!("{} in Q8_0: {name}", fixture.name());
+            let far = distance(&logits(&mut *model, &tokens, 33), &expected);
+            assert!(far <= EXACT, "{name}: {far} of the spread from its numbers in f32");
+        }
+        let moved = usual_distance(&expected, &reference);
+        assert!(moved <= EIGHT_BITS, "{}: rounding moved it by {moved} of the spread", fixture.name());
+    }
+    if std::env::var_os("INFLUENCE_FIXTURES").is_none() {
+        assert!(rounded >= 60, "only {rounded} twins have rows of whole blocks");
+    }
+}
+
+/// Two orders of adding the same numbers.
+const EXACT: f32 = 1e-5;
+/// A step of 1/127 of each block's greatest number, in matrices of random numbers that nothing averages out.
+const EIGHT_BITS: f32 = 0.01;
+
+/// The median difference as a share of the reference's spread. (Where rounding makes a router choose another expert, that
+/// position is another's; it is not the usual one.)
+fn usual_distance(found: &[f32], reference: &[f32]) -> f32 {
+    let (low, high) = reference.iter().fold((f32::MAX, f32::MIN), |(l, h), &x| (l.min(x), h.max(x)));
+    let mut all: Vec<f32> = found.iter().zip(reference).map(|(a, b)| (a - b).abs()).collect();
+    all.sort_by(f32::total_cmp);
+    all[all.len() / 2] / (high - low)
+}
+
+fn convert(from: &Path, kind: &str, to: &Path) {
+    let target = models::Target::from_name(kind).unwrap();
+    let conversion = Checkpoint::open(from).unwrap().convert(target, true).unwrap();
+    assert!(conversion.write(to, 2, |_| true).unwrap().is_some());
+}
+
 #[test]
 fn greedy_answers_are_those_of_transformers() {
     for fixture in fixtures() {

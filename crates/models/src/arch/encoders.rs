@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::arch::{Arch, activation, attention, row, windowed_layers};
+use crate::convert::Form;
 use crate::encoder::{Classifier, Embedding, Pool};
 use crate::hparams::Hparams;
 use crate::mixers::Mixer;
@@ -16,6 +17,7 @@ pub(super) const ARCHS: &[Arch] = &[
     },
     Arch {
         names: BERT,
+        to_gguf: &[("position_embd.weight", &[("position_embd.weight", &[Form::FromPosition])])],
         ..row(
             "bert",
             &[

@@ -26,14 +26,14 @@ pub(super) const ARCHS: &[Arch] = &[
         edit: Some(by_part),
         ..row("gptneox", &["GPTNeoXForCausalLM"], "GPT-NeoX and Pythia", neox)
     },
-    Arch { names: NAMES, ..row("gptj", &["GPTJForCausalLM"], "GPT-J", gptj) },
+    Arch { names: NAMES, ours: true, ..row("gptj", &["GPTJForCausalLM"], "GPT-J", gptj) },
     Arch {
         names: NAMES,
         edit: Some(by_part),
         ..row("bloom", &["BloomForCausalLM", "BloomModel"], "BLOOM", bloom)
     },
     Arch { names: NAMES, ..row("mpt", &["MptForCausalLM", "MPTForCausalLM"], "MPT", mpt) },
-    Arch { names: OPT, ..row("opt", &["OPTForCausalLM"], "OPT and Galactica", opt) },
+    Arch { names: OPT, ours: true, ..row("opt", &["OPTForCausalLM"], "OPT and Galactica", opt) },
     Arch { norm_less_one: true, ..row("nemotron", &["NemotronForCausalLM"], "Nemotron 3 and 4", nemotron) },
 ];
 

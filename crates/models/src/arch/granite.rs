@@ -1,7 +1,7 @@
 //! IBM's Granite: llama with four multipliers, with experts, and with Mamba-2 layers.
 
 use crate::Result;
-use crate::arch::{Arch, activation, kinds, layers_with_heads, row};
+use crate::arch::{Arch, SHARED_HALVES, activation, kinds, layers_with_heads, row};
 use crate::hparams::Hparams;
 use crate::mixers::mamba2::GatedNorm;
 use crate::mixers::{Mamba2, Mixer};
@@ -13,6 +13,7 @@ pub(super) const ARCHS: &[Arch] = &[
     Arch {
         gguf_interleaved: true,
         names: NAMES,
+        to_gguf: SHARED_HALVES,
         ..row(
             "granitemoe",
             &["GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM"],
@@ -21,7 +22,9 @@ pub(super) const ARCHS: &[Arch] = &[
         )
     },
     Arch {
+        gguf_interleaved: true,
         names: NAMES,
+        to_gguf: SHARED_HALVES,
         ..row("granitehybrid", &["GraniteMoeHybridForCausalLM"], "Granite 4", granite_hybrid)
     },
 ];

@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::arch::{Arch, activation, attention, kinds, row};
+use crate::convert::{Form, Rule};
 use crate::hparams::Hparams;
 use crate::mixers::mamba2::GatedNorm;
 use crate::mixers::{Attn, Mamba2, Mixer};
@@ -11,11 +12,17 @@ use crate::spec::{Act, Ffn, FfnScales, Norms, Spec};
 
 pub(super) const ARCHS: &[Arch] = &[
     Arch { names: BACKBONE, ..row("mamba2", &["Mamba2ForCausalLM"], "Mamba-2", mamba2) },
-    Arch { names: BAMBA, ..row("bamba", &["BambaForCausalLM"], "Bamba", bamba) },
-    Arch { names: BAMBA, ..row("falcon-h1", &["FalconH1ForCausalLM"], "Falcon-H1", falcon_h1) },
+    Arch { names: BAMBA, ours: true, ..row("bamba", &["BambaForCausalLM"], "Bamba", bamba) },
+    Arch {
+        names: BAMBA,
+        to_gguf: FALCON_H1,
+        in_weights: Some(without_factors),
+        ..row("falcon-h1", &["FalconH1ForCausalLM"], "Falcon-H1", falcon_h1)
+    },
     Arch {
         names: BACKBONE,
         aside: &["mtp."],
+        gguf_as: Some(with_experts),
         ..row("nemotron_h", &["NemotronHForCausalLM"], "Nemotron-H", nemotron_h)
     },
     // A GGUF has a name of its own for those with experts.
@@ -49,6 +56,49 @@ pub(super) const BACKBONE: &[(&str, &str)] = &[
     ("mixer.shared_experts.up_proj", "ffn_up_shexp"),
     ("mixer.shared_experts.down_proj", "ffn_down_shexp"),
 ];
+
+/// A GGUF has every factor in its weights, and leaves a suffix out.
+const FALCON_H1: &[Rule] = &[
+    ("ffn_norm.weight", &[("ffn_norm", &[])]),
+    (
+        "token_embd.weight",
+        &[
+            ("token_embd.weight", &[Form::Times(&["embedding_multiplier"])]),
+            ("output.weight", &[Form::WhereTied, Form::Times(&["lm_head_multiplier"])]),
+        ],
+    ),
+    ("output.weight", &[("output.weight", &[Form::Times(&["lm_head_multiplier"])])]),
+    ("attn_q.weight", &[("attn_q.weight", &[Form::Times(&["attention_in_multiplier"])])]),
+    ("attn_k.weight", &[("attn_k.weight", &[Form::Times(&["attention_in_multiplier", "key_multiplier"])])]),
+    ("attn_k.bias", &[("attn_k.bias", &[Form::Times(&["key_multiplier"])])]),
+    ("attn_v.weight", &[("attn_v.weight", &[Form::Times(&["attention_in_multiplier"])])]),
+    ("attn_output.weight", &[("attn_output.weight", &[Form::Times(&["attention_out_multiplier"])])]),
+    ("attn_output.bias", &[("attn_output.bias", &[Form::Times(&["attention_out_multiplier"])])]),
+    ("ssm_in.weight", &[("ssm_in.weight", &[Form::TimesParts])]),
+    ("ssm_out.weight", &[("ssm_out.weight", &[Form::Times(&["ssm_out_multiplier"])])]),
+    ("ssm_out.bias", &[("ssm_out.bias", &[Form::Times(&["ssm_out_multiplier"])])]),
+    ("ffn_gate.weight", &[("ffn_gate.weight", &[Form::Times(&["mlp_multipliers.0"])])]),
+    ("ffn_gate.bias", &[("ffn_gate.bias", &[Form::Times(&["mlp_multipliers.0"])])]),
+    ("ffn_down.weight", &[("ffn_down.weight", &[Form::Times(&["mlp_multipliers.1"])])]),
+    ("ffn_down.bias", &[("ffn_down.bias", &[Form::Times(&["mlp_multipliers.1"])])]),
+];
+
+/// A GGUF takes the norm after the gate for granted where it has one.
+fn without_factors(s: &mut Spec) {
+    (s.embed_scale, s.logit_scale) = (1.0, 1.0);
+    s.each_attn(|_, a| (a.scale, a.out_scale) = (1.0, 1.0));
+    for layer in &mut s.layers {
+        layer.ffn_scales = FfnScales::ONE;
+        for mixer in &mut layer.mixers {
+            if let Mixer::Mamba2(mamba) = mixer {
+                (mamba.in_scales, mamba.out_scale) = ([1.0; 5], 1.0);
+                if !matches!(mamba.gated_norm, GatedNorm::Before { .. }) {
+                    mamba.gated_norm = GatedNorm::None;
+                }
+            }
+        }
+    }
+}
 
 const BAMBA: &[(&str, &str)] = &[
     ("final_layernorm", "output_norm"),
@@ -161,6 +211,12 @@ fn falcon_norm(h: &Hparams, groups: usize, eps: f32) -> Result<GatedNorm> {
         Some(true) => GatedNorm::After { groups, eps },
         Some(false) | None => GatedNorm::None,
     })
+}
+
+/// A GGUF has a name of its own for those with experts.
+fn with_experts(s: &Spec) -> &'static str {
+    let sparse = s.layers.iter().any(|l| matches!(l.ffn, Ffn::Moe(_)));
+    if sparse { "nemotron_h_moe" } else { "nemotron_h" }
 }
 
 /// What a layer of Nemotron-H is.

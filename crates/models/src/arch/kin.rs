@@ -5,6 +5,7 @@ use crate::arch::{
     AFTER_ATTENTION, Arch, FOUR_NORMS, activation, interleave, llama, row, windowed_by_period,
     windowed_layers,
 };
+use crate::convert::Rule;
 use crate::hparams::Hparams;
 use crate::spec::{Act, Ffn, Norms, Spec};
 
@@ -14,13 +15,13 @@ pub(super) const ARCHS: &[Arch] = &[
     Arch { gguf_names: AFTER_ATTENTION, ..row("seed_oss", &["SeedOssForCausalLM"], "Seed-OSS", seed_oss) },
     row("ernie4_5", &["Ernie4_5ForCausalLM", "Ernie4_5_ForCausalLM"], "ERNIE 4.5", ernie),
     Arch { gguf_interleaved: true, ..row("arcee", &["ArceeForCausalLM"], "Arcee AFM", arcee) },
-    Arch { names: APERTUS, ..row("apertus", &["ApertusForCausalLM"], "Apertus", apertus) },
+    Arch { names: APERTUS, to_gguf: XIELU, ..row("apertus", &["ApertusForCausalLM"], "Apertus", apertus) },
     Arch {
         names: BITNET,
         ..row("bitnet", &["BitNetForCausalLM", "BitnetForCausalLM"], "BitNet b1.58", bitnet)
     },
     Arch { gguf_interleaved: true, ..row("minicpm", &["MiniCPMForCausalLM"], "MiniCPM", minicpm) },
-    row("helium", &["HeliumForCausalLM"], "Helium", helium),
+    Arch { ours: true, ..row("helium", &["HeliumForCausalLM"], "Helium", helium) },
 ];
 
 const APERTUS: &[(&str, &str)] = &[
@@ -31,6 +32,10 @@ const APERTUS: &[(&str, &str)] = &[
     ("mlp.act_fn.beta", "xielu_beta"),
     ("mlp.act_fn.eps", "xielu_eps"),
 ];
+
+/// A GGUF has the activation's numbers in its metadata.
+const XIELU: &[Rule] =
+    &[("xielu_alpha_p", &[]), ("xielu_alpha_n", &[]), ("xielu_beta", &[]), ("xielu_eps", &[])];
 
 const BITNET: &[(&str, &str)] =
     &[("self_attn.attn_sub_norm", "attn_sub_norm"), ("mlp.ffn_sub_norm", "ffn_sub_norm")];

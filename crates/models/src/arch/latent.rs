@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::arch::{Arch, activation, row};
+use crate::convert::{Form, Rule};
 use crate::hparams::Hparams;
 use crate::mixers::{Mixer, Mla};
 use crate::moe::{Groups, Moe, Routing, Score, Shared};
@@ -10,11 +11,25 @@ use crate::rope_hparams::rope;
 use crate::spec::{Act, Ffn, Spec};
 
 pub(super) const ARCHS: &[Arch] = &[
-    row("deepseek2", &["DeepseekV2ForCausalLM"], "DeepSeek V2", deepseek2),
-    row("deepseek2", &["DeepseekV3ForCausalLM", "kimi_k2"], "DeepSeek V3 and R1, Kimi K2", deepseek3),
-    row("deepseek2", &["Glm4MoeLiteForCausalLM"], "GLM-4.7 Flash", deepseek3),
+    deepseek_row(&["DeepseekV2ForCausalLM"], "DeepSeek V2", deepseek2),
+    deepseek_row(&["DeepseekV3ForCausalLM", "kimi_k2"], "DeepSeek V3 and R1, Kimi K2", deepseek3),
+    deepseek_row(&["Glm4MoeLiteForCausalLM"], "GLM-4.7 Flash", deepseek3),
     row("minicpm3", &["MiniCPM3ForCausalLM"], "MiniCPM 3", minicpm3),
 ];
+
+/// GGUFs have keys and values apart, ready to be folded.
+const KEYS_AND_VALUES: &[Rule] = &[(
+    "attn_kv_b.weight",
+    &[("attn_k_b.weight", &[Form::LatentKeys]), ("attn_v_b.weight", &[Form::LatentValues])],
+)];
+
+const fn deepseek_row(
+    classes: &'static [&'static str],
+    title: &'static str,
+    build: fn(&Hparams) -> Result<Spec>,
+) -> Arch {
+    Arch { to_gguf: KEYS_AND_VALUES, ..row("deepseek2", classes, title, build) }
+}
 
 /// How the router of a file scores and chooses, where it does not say.
 struct Default {

@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::arch::{Arch, attention, kinds, layers_with_heads, llama, row};
+use crate::convert::Rule;
 use crate::hparams::Hparams;
 use crate::mixers::{Attn, Mixer, ShortConv};
 use crate::moe::{Moe, Routing, Score};
@@ -9,9 +10,12 @@ use crate::rope_hparams::rope;
 use crate::spec::{Act, Ffn, Spec};
 
 pub(super) const ARCHS: &[Arch] = &[
-    Arch { names: NAMES, ..row("lfm2", &["Lfm2ForCausalLM"], "LFM2", lfm2) },
-    Arch { names: NAMES, ..row("lfm2moe", &["Lfm2MoeForCausalLM"], "LFM2 MoE", lfm2moe) },
+    Arch { names: NAMES, to_gguf: LAST_NORM, ..row("lfm2", &["Lfm2ForCausalLM"], "LFM2", lfm2) },
+    Arch { names: NAMES, to_gguf: LAST_NORM, ..row("lfm2moe", &["Lfm2MoeForCausalLM"], "LFM2 MoE", lfm2moe) },
 ];
+
+/// GGUFs call the last norm the embedding's.
+const LAST_NORM: &[Rule] = &[("output_norm.weight", &[("token_embd_norm.weight", &[])])];
 
 const NAMES: &[(&str, &str)] = &[
     ("embedding_norm", "output_norm"),

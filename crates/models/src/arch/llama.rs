@@ -11,11 +11,21 @@ pub(super) const ARCHS: &[Arch] = &[
         gguf_interleaved: true,
         ..row("llama", &["LlamaForCausalLM", "LLaMAForCausalLM"], "Llama", llama)
     },
-    Arch { gguf_interleaved: true, ..row("mistral", &["MistralForCausalLM"], "Mistral", mistral) },
+    Arch {
+        gguf_interleaved: true,
+        gguf_as: Some(without_window),
+        ..row("mistral", &["MistralForCausalLM"], "Mistral", mistral)
+    },
     row("qwen2", &["Qwen2ForCausalLM"], "Qwen 2 and 2.5", qwen2),
     row("qwen3", &["Qwen3ForCausalLM"], "Qwen 3", qwen3),
     row("phi3", &["Phi3ForCausalLM"], "Phi-3, 3.5 and 4", phi3),
 ];
+
+/// Mistral is llama there, which has no window. (With one it is written under a name that we alone read.)
+fn without_window(s: &Spec) -> &'static str {
+    let windowed = s.mixers().filter_map(|m| m.cached()).any(|a| a.window.is_some());
+    if windowed { "mistral" } else { "llama" }
+}
 
 /// Each head normalised before it is rotated.
 pub(super) const QK_NORM: Option<QkNorm> = Some(QkNorm { scope: NormScope::Head, after_rope: false });

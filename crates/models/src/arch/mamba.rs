@@ -12,7 +12,11 @@ use crate::spec::{Act, Ffn, Spec};
 pub(super) const ARCHS: &[Arch] = &[
     Arch { names: BACKBONE, ..row("mamba", &["MambaForCausalLM"], "Mamba", mamba) },
     // A GGUF of it is of the architecture `mamba`.
-    Arch { names: BACKBONE, ..row("falcon-mamba", &["FalconMambaForCausalLM"], "FalconMamba", falcon_mamba) },
+    Arch {
+        names: BACKBONE,
+        gguf_as: Some(|_| "mamba"),
+        ..row("falcon-mamba", &["FalconMambaForCausalLM"], "FalconMamba", falcon_mamba)
+    },
     Arch { names: JAMBA, ..row("jamba", &["JambaForCausalLM"], "Jamba", jamba) },
 ];
 

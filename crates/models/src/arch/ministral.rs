@@ -8,7 +8,7 @@ use crate::rope::{Scaling, yarn_mscale};
 use crate::spec::Spec;
 
 pub(super) const ARCHS: &[Arch] = &[
-    row("ministral", &["MinistralForCausalLM"], "Ministral (2024)", ministral),
+    Arch { ours: true, ..row("ministral", &["MinistralForCausalLM"], "Ministral (2024)", ministral) },
     Arch {
         gguf_interleaved: true,
         aside: &["vision_tower.", "multi_modal_projector."],

@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::arch::{Arch, activation, attention, kinds, llama, moe, row};
+use crate::convert::{Form, Rule};
 use crate::hparams::Hparams;
 use crate::mixers::{Attn, DeltaNet, Mixer};
 use crate::moe::Shared;
@@ -9,13 +10,20 @@ use crate::rope_hparams::partial_rope;
 use crate::spec::{Act, Ffn, Spec};
 
 pub(super) const ARCHS: &[Arch] = &[
-    next_row("qwen3next", &["Qwen3NextForCausalLM"], "Qwen3-Next", qwen3next),
-    next_row("qwen35", &["Qwen3_5ForConditionalGeneration", "Qwen3_5ForCausalLM"], "Qwen 3.5 (text)", qwen35),
+    next_row("qwen3next", &["Qwen3NextForCausalLM"], "Qwen3-Next", qwen3next, NORM),
+    next_row(
+        "qwen35",
+        &["Qwen3_5ForConditionalGeneration", "Qwen3_5ForCausalLM"],
+        "Qwen 3.5 (text)",
+        qwen35,
+        TILED,
+    ),
     next_row(
         "qwen35moe",
         &["Qwen3_5MoeForConditionalGeneration", "Qwen3_5MoeForCausalLM"],
         "Qwen 3.5 MoE (text)",
         qwen35moe,
+        TILED,
     ),
 ];
 
@@ -24,9 +32,25 @@ const fn next_row(
     classes: &'static [&'static str],
     title: &'static str,
     build: fn(&Hparams) -> Result<Spec>,
+    to_gguf: &'static [Rule],
 ) -> Arch {
-    Arch { names: NAMES, norm_less_one: true, aside: ASIDE, ..row(gguf, classes, title, build) }
+    Arch { names: NAMES, norm_less_one: true, aside: ASIDE, to_gguf, ..row(gguf, classes, title, build) }
 }
+
+const NORM: &[Rule] = &[("ffn_norm.weight", &[("post_attention_norm.weight", &[])])];
+
+/// GGUFs of Qwen 3.5 have the value heads in another order.
+const TILED: &[Rule] = &[
+    ("ffn_norm.weight", &[("post_attention_norm.weight", &[])]),
+    ("attn_qkv.weight", &[("attn_qkv.weight", &[Form::TiledAfterKeys])]),
+    ("attn_gate.weight", &[("attn_gate.weight", &[Form::TiledHeads])]),
+    ("ssm_alpha.weight", &[("ssm_alpha.weight", &[Form::TiledEach])]),
+    ("ssm_beta.weight", &[("ssm_beta.weight", &[Form::TiledEach])]),
+    ("ssm_a_log", &[("ssm_a", &[Form::Decay, Form::TiledEach])]),
+    ("ssm_dt.bias", &[("ssm_dt.bias", &[Form::TiledEach])]),
+    ("ssm_conv1d.weight", &[("ssm_conv1d.weight", &[Form::Squeezed, Form::TiledAfterKeys])]),
+    ("ssm_out.weight", &[("ssm_out.weight", &[Form::TiledColumns])]),
+];
 
 const NAMES: &[(&str, &str)] = &[
     ("linear_attn.in_proj_qkvz", "ssm_in"),

@@ -2,20 +2,23 @@
 
 use crate::Result;
 use crate::arch::{Arch, activation, attention, row};
+use crate::convert::{Form, Rule};
 use crate::hparams::Hparams;
 use crate::mixers::{Attn, ChannelMix, Mixer, RgLru, TimeMix4, TimeMix7};
 use crate::rope_hparams::partial_rope;
 use crate::spec::{Act, Ffn, Norm, NormKind, Spec};
 
 pub(super) const ARCHS: &[Arch] = &[
-    Arch { names: RWKV4, ..row("rwkv4", &["RwkvForCausalLM"], "RWKV 4", rwkv4) },
+    Arch { names: RWKV4, ours: true, ..row("rwkv4", &["RwkvForCausalLM"], "RWKV 4", rwkv4) },
     Arch {
         names: RWKV7,
         gguf_names: &[("attn_norm_2", "ffn_norm")],
+        to_gguf: TO_RWKV7,
         ..row("rwkv7", &["RWKV7ForCausalLM", "Rwkv7ForCausalLM"], "RWKV 7", rwkv7)
     },
     Arch {
         names: GRIFFIN,
+        ours: true,
         norm_less_one: true,
         ..row("recurrentgemma", &["RecurrentGemmaForCausalLM"], "RecurrentGemma", recurrent_gemma)
     },
@@ -78,6 +81,19 @@ const RWKV7: &[(&str, &str)] = &[
     ("ffn.x_k", "channel_mix_lerp_k.weight"),
     ("ffn.key", "channel_mix_key"),
     ("ffn.value", "channel_mix_value"),
+];
+
+/// The first layer has what it does not use, and not the norm of the embedding.
+const TO_RWKV7: &[Rule] = &[
+    ("token_embd_norm.weight", &[("/token_embd_norm.weight", &[])]),
+    ("token_embd_norm.bias", &[("/token_embd_norm.bias", &[])]),
+    ("time_mix_k_k.weight", &[("time_mix_k_k.weight", &[Form::Row(0)])]),
+    ("time_mix_k_a.weight", &[("time_mix_k_a.weight", &[Form::Row(0)])]),
+    ("time_mix_r_k.weight", &[("time_mix_r_k.weight", &[Form::Row(0)])]),
+    ("channel_mix_lerp_k.weight", &[("channel_mix_lerp_k.weight", &[Form::Row(2)])]),
+    ("time_mix_a0.weight", &[("time_mix_a0.weight", &[]), ("time_mix_v0.weight", &[Form::InFirst])]),
+    ("time_mix_a1.weight", &[("time_mix_a1.weight", &[]), ("time_mix_v1.weight", &[Form::InFirst])]),
+    ("time_mix_a2.weight", &[("time_mix_a2.weight", &[]), ("time_mix_v2.weight", &[Form::InFirst])]),
 ];
 
 const GRIFFIN: &[(&str, &str)] = &[

@@ -10,7 +10,7 @@ use crate::rope_hparams::rope;
 use crate::spec::{Act, Norms, Spec};
 
 pub(super) const ARCHS: &[Arch] =
-    &[Arch { names: NAMES, ..row("zamba2", &["Zamba2ForCausalLM"], "Zamba 2", zamba2) }];
+    &[Arch { names: NAMES, ours: true, ..row("zamba2", &["Zamba2ForCausalLM"], "Zamba 2", zamba2) }];
 
 const NAMES: &[(&str, &str)] = &[
     ("final_layernorm", "output_norm"),

@@ -1,7 +1,8 @@
 //! tokenizer.json as GGUF's `tokenizer.*` keys, the way llama.cpp's converter has them.
 //!
 //! Byte-level BPE becomes `gpt2` with its merges and the name of its pre-tokenizer; BPE with byte fallback,
-//! which was made of a SentencePiece model, becomes `llama` again, its scores being the ranks of the merges.
+//! which was made of a SentencePiece model, becomes `llama` again, its scores being the ranks of the merges; Unigram
+//! becomes `t5`, WordPiece `bert`.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -9,6 +10,7 @@ use std::path::Path;
 use serde_json::Value;
 use weights::{Field, read_json};
 
+use crate::spec::Spec;
 use crate::{Error, Result};
 
 /// The largest tokenizer.json in use has 35 MB.
@@ -39,7 +41,7 @@ struct Folder<'a> {
 /// The keys of the folder's tokenizer and template; none, and a note, if it has no tokenizer.json.
 pub(super) fn fields(
     path: &Path,
-    vocab: usize,
+    spec: &Spec,
     config: &Value,
     notes: &mut Vec<String>,
 ) -> Result<Vec<(String, Field)>> {
@@ -48,7 +50,8 @@ pub(super) fn fields(
             "{}: no tokenizer.json, so the file has no tokenizer: it takes and gives token ids only",
             path.display()
         ));
-        return Ok(vec![]);
+        // llama.cpp wants to be told.
+        return Ok([vec![(key("model"), Field::String("none".into()))], type_count(spec, config)].concat());
     }
     let side = |name: &str| {
         let file = path.join(name);
@@ -62,10 +65,17 @@ pub(super) fn fields(
         generation: side("generation_config.json")?,
         config,
     };
-    let mut fields = folder.vocabulary(vocab, notes)?;
-    fields.extend(folder.special(vocab));
+    let mut fields = folder.vocabulary(spec.vocab, notes)?;
+    fields.extend(folder.special(spec.vocab));
     fields.extend(folder.template()?);
+    fields.extend(type_count(spec, config));
     Ok(fields)
+}
+
+/// Kinds of tokens that a model has vectors for.
+fn type_count(spec: &Spec, config: &Value) -> Vec<(String, Field)> {
+    let count = config["type_vocab_size"].as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(2);
+    if spec.token_types { vec![(key("token_type_count"), Field::U32(count))] } else { vec![] }
 }
 
 fn key(name: &str) -> String {
@@ -94,14 +104,28 @@ impl Folder<'_> {
     }
 
     fn vocabulary(&self, size: usize, notes: &mut Vec<String>) -> Result<Vec<(String, Field)>> {
-        let kind = self.model()["type"].as_str().unwrap_or("BPE");
-        if kind != "BPE" || !self.model()["vocab"].is_object() {
-            return Err(self.bad(format!("a {kind} vocabulary"), "BPE: take the model's GGUF"));
+        let model = self.model();
+        let kind = model["type"].as_str().unwrap_or_else(|| match &model["vocab"] {
+            Value::Array(_) => "Unigram",
+            _ if model["merges"].is_array() => "BPE",
+            _ => "WordPiece",
+        });
+        let known = match kind {
+            "BPE" | "WordPiece" => model["vocab"].is_object(),
+            "Unigram" => model["vocab"].is_array(),
+            _ => false,
+        };
+        if !known {
+            return Err(
+                self.bad(format!("a {kind} vocabulary"), "BPE, Unigram or WordPiece: take the model's GGUF")
+            );
         }
-        let tokens = self.tokens(size, notes);
-        let mut fields = match self.byte_level() {
-            true => self.byte_level_keys(notes),
-            false => self.sentencepiece_keys(&tokens),
+        let mut tokens = self.tokens(size, notes);
+        let mut fields = match kind {
+            "WordPiece" => self.wordpiece_keys(&mut tokens),
+            "Unigram" => self.unigram_keys(&tokens)?,
+            _ if self.byte_level() => self.byte_level_keys(notes),
+            _ => self.sentencepiece_keys(&tokens),
         };
         let kinds = tokens.kinds.iter().map(|&k| Field::I32(k)).collect();
         fields.push((key("tokens"), Field::Strings(tokens.texts)));
@@ -126,12 +150,15 @@ impl Folder<'_> {
             Some(id) => (tokens.texts[id], tokens.kinds[id]) = (text.to_string(), kind),
             None => outside += 1,
         };
-        for (text, id) in self.model()["vocab"].as_object().into_iter().flatten() {
+        for (text, id) in self.entries() {
             let byte =
                 !self.byte_level() && text.len() == 6 && text.starts_with("<0x") && text.ends_with('>');
-            set(text, id.as_u64(), if byte { BYTE } else { NORMAL });
+            set(text, id, if byte { BYTE } else { NORMAL });
         }
-        let unknown = self.model()["unk_token"].as_str();
+        let unknown = self.unknown();
+        if let Some((text, id)) = unknown.and_then(|text| Some((text, self.find(text)?))) {
+            set(text, Some(id.into()), if self.byte_level() { NORMAL } else { UNKNOWN });
+        }
         for added in self.tokenizer["added_tokens"].as_array().into_iter().flatten() {
             let Some(text) = added["content"].as_str() else { continue };
             let kind = match added["special"].as_bool().unwrap_or(false) {
@@ -146,6 +173,63 @@ impl Folder<'_> {
                 .push(format!("{outside} tokens have ids that the model has no rows for; they are left out"));
         }
         tokens
+    }
+
+    /// Tokens and ids of the model: an object, or with Unigram a list of tokens and scores.
+    fn entries(&self) -> impl Iterator<Item = (&str, Option<u64>)> {
+        let vocab = &self.model()["vocab"];
+        let named = vocab.as_object().into_iter().flatten().map(|(text, id)| (text.as_str(), id.as_u64()));
+        let listed = vocab.as_array().into_iter().flatten().enumerate();
+        named.chain(listed.filter_map(|(id, piece)| Some((piece[0].as_str()?, Some(id as u64)))))
+    }
+
+    /// The token for what no token covers.
+    fn unknown(&self) -> Option<&str> {
+        let id = self.model()["unk_id"].as_u64().and_then(|id| usize::try_from(id).ok());
+        let listed = id.and_then(|id| self.model()["vocab"][id][0].as_str());
+        self.model()["unk_token"].as_str().or(listed)
+    }
+
+    /// Words begin with a mark, and what continues one has none. (What stands in brackets is neither.)
+    fn wordpiece_keys(&self, tokens: &mut Tokens) -> Vec<(String, Field)> {
+        for (text, _) in tokens.texts.iter_mut().zip(&tokens.kinds).filter(|(_, kind)| **kind == NORMAL) {
+            let bracketed = text.len() > 2 && text.starts_with('[') && text.ends_with(']');
+            *text = match text.strip_prefix("##") {
+                Some(rest) if !rest.is_empty() => rest.to_string(),
+                _ if bracketed => continue,
+                _ => format!("▁{text}"),
+            };
+        }
+        let normalizer = find_type(&self.tokenizer["normalizer"], "BertNormalizer");
+        let lowercase = normalizer.is_some_and(|n| n["lowercase"] != Value::Bool(false));
+        let strips = normalizer.and_then(|n| n["strip_accents"].as_bool()).unwrap_or(lowercase);
+        vec![
+            (key("model"), Field::String("bert".into())),
+            (key("pre"), Field::String("default".into())),
+            (key("normalizer.lowercase"), Field::Bool(lowercase)),
+            (key("normalizer.strip_accents"), Field::Bool(strips)),
+        ]
+    }
+
+    fn unigram_keys(&self, tokens: &Tokens) -> Result<Vec<(String, Field)>> {
+        let list = self.model()["vocab"].as_array();
+        let score = |id: usize| list.and_then(|l| l.get(id)?[1].as_f64()).unwrap_or(0.0);
+        let scores = (0..tokens.texts.len()).map(|id| Field::F32(score(id) as f32)).collect();
+        let normalizer = &self.tokenizer["normalizer"];
+        let squeezes = find_type(normalizer, "Replace").is_some_and(|r| r["pattern"]["Regex"] == " {2,}");
+        let mut fields = vec![
+            (key("model"), Field::String("t5".into())),
+            (key("pre"), Field::String("default".into())),
+            (key("scores"), Field::List(scores)),
+            (key("add_space_prefix"), Field::Bool(self.space_prefix())),
+            (key("remove_extra_whitespaces"), Field::Bool(squeezes)),
+        ];
+        if let Some(table) = find_type(normalizer, "Precompiled") {
+            let text = table["precompiled_charsmap"].as_str().unwrap_or_default();
+            let bytes = base64(text).ok_or_else(|| self.bad("a precompiled_charsmap", "one in base64"))?;
+            fields.push((key("precompiled_charsmap"), Field::Bytes(bytes)));
+        }
+        Ok(fields)
     }
 
     fn merges(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -231,39 +315,56 @@ impl Folder<'_> {
     fn find(&self, text: &str) -> Option<u32> {
         let added = self.tokenizer["added_tokens"].as_array().into_iter().flatten();
         let mut added = added.filter(|a| a["content"].as_str() == Some(text));
-        let id = added.next().map_or(&self.model()["vocab"][text], |a| &a["id"]);
-        id.as_u64().and_then(|id| u32::try_from(id).ok())
+        let id = match added.next() {
+            Some(added) => added["id"].as_u64(),
+            None => self.entries().find(|(name, _)| *name == text)?.1,
+        };
+        id.and_then(|id| u32::try_from(id).ok())
     }
 
     fn special(&self, size: usize) -> Vec<(String, Field)> {
         let known = |id: Option<u32>| id.filter(|&id| (id as usize) < size);
-        let (bos, eos) = (known(self.id("bos")), known(self.id("eos")));
+        // An encoder's texts begin and end with tokens of other names.
+        let (cls, sep) = (known(self.id("cls")), known(self.id("sep")));
+        let [(before, first), (after, last)] = self.around();
+        let (bos, eos) =
+            (known(self.id("bos")).or(cls).or(known(first)), known(self.id("eos")).or(sep).or(known(last)));
         let mut fields = vec![];
         let mut put = |name: &str, id: Option<u32>| fields.extend(id.map(|id| (key(name), Field::U32(id))));
         put("bos_token_id", bos);
         put("eos_token_id", eos);
         put("unknown_token_id", known(self.id("unk")));
         put("padding_token_id", known(self.id("pad")));
+        put("cls_token_id", cls);
+        put("seperator_token_id", sep);
+        put("mask_token_id", known(self.id("mask")));
         let ends = listed(&self.generation["eos_token_id"]);
         put("eot_token_id", known(ends.into_iter().find(|&id| eos.is_some() && Some(id) != eos)));
-        let (before, after) = self.around();
         fields.push((key("add_bos_token"), Field::Bool(before && bos.is_some())));
         fields.push((key("add_eos_token"), Field::Bool(after && eos.is_some())));
         fields
     }
 
-    /// Whether a special token is put before a text, and after it: by the post-processor, or by the flag that
-    /// Llama's and Gemma's classes heed.
-    fn around(&self) -> (bool, bool) {
-        let template = find_type(&self.tokenizer["post_processor"], "TemplateProcessing");
-        let single: Vec<bool> = template
-            .and_then(|t| t["single"].as_array())
-            .map(|list| list.iter().map(|piece| piece.get("SpecialToken").is_some()).collect())
-            .unwrap_or_default();
+    /// Whether a special token is put before a text, and after it, and which: by the post-processor, or by the flag
+    /// that Llama's and Gemma's classes heed.
+    fn around(&self) -> [(bool, Option<u32>); 2] {
+        let processor = &self.tokenizer["post_processor"];
+        let number = |v: &Value| v.as_u64().and_then(|id| u32::try_from(id).ok());
+        let pair = ["RobertaProcessing", "BertProcessing"].iter().find_map(|kind| find_type(processor, kind));
+        if let Some(pair) = pair {
+            return ["cls", "sep"].map(|name| (true, number(&pair[name][1])));
+        }
+        let template = find_type(processor, "TemplateProcessing").unwrap_or(&Value::Null);
+        let single = template["single"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let special = |piece: Option<&Value>| {
+            let name = piece.and_then(|p| p["SpecialToken"]["id"].as_str());
+            (name.is_some(), name.and_then(|name| number(&template["special_tokens"][name]["ids"][0])))
+        };
         let class = self.settings["tokenizer_class"].as_str().unwrap_or_default();
         let heeds = ["Llama", "CodeLlama", "Gemma"].iter().any(|name| class.starts_with(name));
         let flag = heeds && self.settings["add_bos_token"] == Value::Bool(true);
-        (single.first() == Some(&true) || flag, single.len() > 1 && single.last() == Some(&true))
+        let (before, id) = special(single.first());
+        [(before || flag, id), special(single.last().filter(|_| single.len() > 1))]
     }
 
     /// The chat template: in tokenizer_config.json, one or several by name, or in a file of its own.
@@ -353,6 +454,24 @@ fn listed(value: &Value) -> Vec<u32> {
         Value::Array(list) => list.iter().filter_map(one).collect(),
         other => one(other).into_iter().collect(),
     }
+}
+
+/// The bytes of a text in base64.
+fn base64(text: &str) -> Option<Vec<u8>> {
+    let digit = |c: u8| match c {
+        b'A'..=b'Z' => Some(c - b'A'),
+        b'a'..=b'z' => Some(c - b'a' + 26),
+        b'0'..=b'9' => Some(c - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let digits: Vec<u8> = text.trim_end_matches('=').bytes().map(digit).collect::<Option<_>>()?;
+    let group = |four: &[u8]| {
+        let bits = four.iter().fold(0u32, |bits, &d| bits << 6 | u32::from(d)) << (6 * (4 - four.len()));
+        bits.to_be_bytes()[1..].iter().copied().take(four.len() - 1).collect::<Vec<u8>>()
+    };
+    Some(digits.chunks(4).flat_map(group).collect())
 }
 
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";

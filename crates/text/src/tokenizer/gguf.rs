@@ -68,6 +68,10 @@ pub struct GgufVocab {
     pub add_space_prefix: Option<bool>,
     /// `remove_extra_whitespaces`.
     pub remove_extra_whitespaces: Option<bool>,
+    /// `normalizer.lowercase` (BERT).
+    pub lowercase: Option<bool>,
+    /// `normalizer.strip_accents` (BERT).
+    pub strip_accents: Option<bool>,
     /// `precompiled_charsmap` (T5).
     pub precompiled_charsmap: Vec<u8>,
 }
@@ -260,7 +264,9 @@ fn wordpiece(vocab: GgufVocab) -> Result<Parts, String> {
         .build()
         .map_err(|e| e.to_string())?;
     let mut parts = Parts::new(&vocab.origin, AnyModel::Library(Box::new(ModelWrapper::WordPiece(model))));
-    parts.normalizer = Some(NormalizerWrapper::BertNormalizer(BertNormalizer::new(true, true, None, true)));
+    let lowercase = vocab.lowercase.unwrap_or(true);
+    let normalizer = BertNormalizer::new(true, true, vocab.strip_accents, lowercase);
+    parts.normalizer = Some(NormalizerWrapper::BertNormalizer(normalizer));
     parts.splitter = Some(tokenizers::PreTokenizerWrapper::BertPreTokenizer(BertPreTokenizer));
     parts.decoder = Some(DecoderWrapper::WordPiece(WordPieceDecoder::default()));
     vocab.around(&mut parts, true, true);

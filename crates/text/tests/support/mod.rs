@@ -123,6 +123,8 @@ pub fn vocab(path: &std::path::Path) -> GgufVocab {
         add_eos: flag("add_eos_token"),
         add_space_prefix: flag("add_space_prefix"),
         remove_extra_whitespaces: flag("remove_extra_whitespaces"),
+        lowercase: flag("normalizer.lowercase"),
+        strip_accents: flag("normalizer.strip_accents"),
         precompiled_charsmap: numbers("precompiled_charsmap").into_iter().map(|x| x as u8).collect(),
     }
 }
