@@ -319,7 +319,8 @@ fn gguf_hparams(gguf: &Gguf, arch: &Arch) -> Hparams {
     {
         fields.insert("vocab_size".into(), table.shape[0].into());
     }
-    Hparams::from_gguf(&gguf.path, arch.gguf, fields).beside(gguf.tensors.keys().cloned())
+    let rows = gguf.tensors.iter().map(|(name, t)| (name.clone(), t.shape.first().copied().unwrap_or(0)));
+    Hparams::from_gguf(&gguf.path, arch.gguf, fields).beside(rows)
 }
 
 fn plain(value: &weights::Value) -> Value {

@@ -385,6 +385,11 @@ impl Backend for CpuBackend {
         Ok(())
     }
 
+    fn scale(&self, x: &mut Rows, factor: f32) -> Result<()> {
+        self.each_row(x, |_, row| row.iter_mut().for_each(|x| *x *= factor));
+        Ok(())
+    }
+
     fn logits(
         &self,
         x: &Rows,
@@ -400,7 +405,7 @@ impl Backend for CpuBackend {
         self.each_row(&mut last, |i, row| norm.apply(x.row(rows[i] as usize), row));
         let mut logits = self.multiply(&last, &[head]).pop().ok_or_else(lost_parts)?;
         if shape.scale != 1.0 {
-            self.each_row(&mut logits, |_, row| row.iter_mut().for_each(|x| *x *= shape.scale));
+            self.scale(&mut logits, shape.scale)?;
         }
         if let Some(cap) = shape.softcap {
             self.each_row(&mut logits, |_, row| row.iter_mut().for_each(|x| *x = cap * (*x / cap).tanh()));

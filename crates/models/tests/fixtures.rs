@@ -235,12 +235,29 @@ const FORGET: &[Forget] = &[
             l.ffn = l.ffn.with_act(if silu { Act::Gelu } else { Act::Silu });
         })
     }),
+    ("norm of values", |s| attns(s, |a| a.v_norm = false)),
+    ("shared keys and values", |s| attns(s, |a| a.shares = None)),
+    ("values of keys", |s| attns(s, |a| a.values_of_keys = false)),
+    ("streams", |s| s.altup = None),
+    ("inputs of layers", |s| s.inputs = None),
+    ("narrow branch", |s| s.layers.iter_mut().for_each(|l| l.laurel = None)),
+    ("cutoff", |s| s.layers.iter_mut().for_each(|l| l.ffn_scales.cutoff = None)),
+    ("norms of experts", |s| moes(s, |m| m.apart = false)),
+    ("factors of experts", |s| moes(s, |m| m.routing.factors = false)),
     ("first norm", |s| s.layers[1].norms.before_mixer = false),
     ("second norm", |s| s.layers[1].norms.before_ffn = false),
 ];
 
 fn attns(spec: &mut Spec, change: fn(&mut models::Attn)) {
     spec.layers.iter_mut().flat_map(|l| &mut l.mixers).filter_map(Mixer::attn_mut).for_each(change);
+}
+
+fn moes(spec: &mut Spec, change: fn(&mut models::Moe)) {
+    for layer in &mut spec.layers {
+        if let Ffn::Moe(moe) = &mut layer.ffn {
+            change(moe);
+        }
+    }
 }
 
 /// One hyperparameter or one tensor more than is read is an error that names it.

@@ -179,7 +179,11 @@ fn rope(keys: &mut Keys<'_>, spec: &Spec, rope: &Rope) {
     keys.count("rope.dimension_count", rope.dim);
     let kind = |keys: &mut Keys<'_>, name: &str| keys.put("rope.scaling.type", Field::String(name.into()));
     match &rope.scaling {
-        Scaling::None | Scaling::Llama3 { .. } | Scaling::Factors(_) => {}
+        Scaling::None
+        | Scaling::Llama3 { .. }
+        | Scaling::Factors(_)
+        // (No architecture that is written has it.)
+        | Scaling::Proportional { .. } => {}
         Scaling::Linear { factor } => {
             kind(keys, "linear");
             keys.float("rope.scaling.factor", *factor);
