@@ -111,6 +111,13 @@ impl Checkpoint {
 
     /// A folder's metadata.
     fn described(&self, spec: &Spec, notes: &mut Vec<String>) -> Result<Vec<(String, Field)>> {
+        if self.packing().is_some() {
+            return Err(Error::Folder {
+                path: self.path.display().to_string(),
+                found: "weights that are packed already (quantization_config)".into(),
+                expected: "plain ones, to be written as GGUF; this model can be run as it is".into(),
+            });
+        }
         if !CONVERTIBLE.contains(&spec.arch) || spec.ropes.len() != 1 {
             return Err(Error::Folder {
                 path: self.path.display().to_string(),

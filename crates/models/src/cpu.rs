@@ -31,10 +31,6 @@ use crate::{Error, Result};
 /// Numbers that one thread should have to work on before another is called in.
 const GRAIN: usize = 16 * 1024;
 
-/// Models of at most so many numbers stay in a core's cache even as f32: they are computed exactly, since
-/// it costs next to nothing.
-const EXACT_NUMBERS: usize = 4 << 20;
-
 /// Kernels, threads and spare buffers.
 pub struct CpuBackend {
     pool: Arc<Pool>,
@@ -115,7 +111,7 @@ impl CpuBackend {
     /// is small; else [`CpuBackend::new`].
     pub fn suited(checkpoint: &Checkpoint, threads: Option<usize>) -> CpuBackend {
         let plain = checkpoint.tensors().filter(|t| t.shape.len() == 2).all(|t| t.dtype == DType::F32);
-        let widen = checkpoint.tensors().map(Tensor::elements).sum::<usize>() <= EXACT_NUMBERS;
+        let widen = checkpoint.is_small();
         let backend = if plain || widen { CpuBackend::exact(threads) } else { CpuBackend::new(threads) };
         CpuBackend { widen, ..backend }
     }

@@ -22,6 +22,7 @@ mod lead;
 mod load;
 mod mixers;
 mod moe;
+mod packed;
 mod peak;
 mod per_layer;
 mod pooling;
