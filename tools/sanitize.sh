@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 what=("$@"); [ ${#what[@]} -gt 0 ] || what=(address thread checks)
 host=$(rustc -vV | sed -n 's/^host: //p')
 case $(uname -m) in
-    x86_64) sets=(scalar avx2 avx512) ;;
+    x86_64) sets=(scalar avx2 avx2-vnni avx512 avx512-bf16) ;;
     aarch64) sets=(scalar neon neon-dotprod neon-i8mm) ;;
     *) sets=(scalar) ;;
 esac

@@ -6,6 +6,7 @@ mod cohere;
 mod encoders;
 mod falcon;
 mod gemma;
+mod gemma3n;
 mod glm;
 mod gpt;
 mod gptoss;
@@ -69,6 +70,8 @@ pub struct Arch {
     pub in_weights: Option<fn(&mut Spec)>,
     /// Nobody else has GGUFs of this architecture.
     pub ours: bool,
+    /// GGUFs of it are read, but none is written yet.
+    pub unwritten: bool,
 }
 
 /// Spec, GGUF name and the file's tensor to what GGUF has under the name.
@@ -112,6 +115,7 @@ const fn row(
         gguf_as: None,
         in_weights: None,
         ours: false,
+        unwritten: false,
     }
 }
 
@@ -122,6 +126,7 @@ const FAMILIES: &[&[Arch]] = &[
     cohere::ARCHS,
     falcon::ARCHS,
     gemma::ARCHS,
+    gemma3n::ARCHS,
     glm::ARCHS,
     gpt::ARCHS,
     gptoss::ARCHS,
@@ -153,10 +158,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("DeepseekV32", "its sparse attention is not built yet"),
     ("DeepseekV4", "its sparse attention is not built yet"),
     ("GlmMoeDsa", "its sparse attention is not built yet"),
-    ("Gemma3n", "its alternating updates and embeddings for each layer are not built yet"),
-    ("gemma3n", "its alternating updates and embeddings for each layer are not built yet"),
-    ("Gemma4", "its embeddings for each layer are not built yet"),
-    ("gemma4", "its embeddings for each layer are not built yet"),
 ];
 
 /// The row for a name found in `file`, by GGUF name or class name.
@@ -290,6 +291,7 @@ impl Spec {
             parallel: false,
             residual_scale: 1.0,
             ffn_scales: FfnScales::ONE,
+            laurel: None,
             lead: None,
         };
         let eps = h.opt_positive("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-6);
@@ -318,6 +320,8 @@ impl Spec {
             positions: None,
             embed_norm: false,
             layers: vec![layer; n],
+            altup: None,
+            inputs: None,
             final_norm: true,
             token_types: false,
             embedding: None,

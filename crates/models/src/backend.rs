@@ -117,6 +117,9 @@ pub trait Backend: Send {
         scale: f32,
     ) -> Result<()>;
 
+    /// `x *= factor`.
+    fn scale(&self, x: &mut Self::Rows, factor: f32) -> Result<()>;
+
     /// `cap(scale * head(norm(x[rows])))`, row-major `[rows, vocab]`.
     fn logits(
         &self,

@@ -363,6 +363,11 @@ impl Backend for CandleBackend {
         Ok(())
     }
 
+    fn scale(&self, x: &mut Array, factor: f32) -> Result<()> {
+        *x = (&*x * factor as f64)?;
+        Ok(())
+    }
+
     fn logits(
         &self,
         x: &Array,

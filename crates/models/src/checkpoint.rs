@@ -10,9 +10,13 @@ use weights::{Array, Gguf, Safetensors, read_json};
 
 use crate::arch::{self, Arch};
 use crate::hparams::Hparams;
+use crate::packed::{self, Packing};
 use crate::spec::Spec;
 use crate::tensors::Tensors;
 use crate::{Error, Result, pooling};
+
+/// See [`Checkpoint::is_small`].
+const EXACT_NUMBERS: usize = 4 << 20;
 
 /// The largest config.json have a few megabytes (names of classes); parsed, a file may take fifty times its size.
 const MAX_CONFIG: u64 = 16 << 20;
@@ -29,7 +33,7 @@ pub struct Checkpoint {
 
 enum Files {
     Gguf(Box<Gguf>),
-    Folder { config: Value, weights: Option<Box<Safetensors>> },
+    Folder { config: Value, packing: Option<Packing>, weights: Option<Box<Safetensors>> },
 }
 
 impl Checkpoint {
@@ -60,8 +64,8 @@ impl Checkpoint {
         let config = read_json(file, MAX_CONFIG)?;
         let name = architecture(file, &config)?;
         let arch = arch::find(&file.display().to_string(), &name)?;
-        refuse_quantized(file, &name, &config)?;
-        let files = Files::Folder { config, weights: None };
+        let packing = Packing::read(file, &name, &config)?;
+        let files = Files::Folder { config, packing, weights: None };
         Ok(Checkpoint { path: file.to_path_buf(), arch, files })
     }
 
@@ -171,7 +175,20 @@ impl Checkpoint {
             let spec = spec.clone();
             Box::new(move |name: &str, tensor| edit(&spec, name, tensor)) as Box<crate::tensors::Edit>
         });
-        Tensors::new(file, self.arch.gguf, map, unreadable, edit).with_packed(self.packed())
+        let (packing, exact) = (self.packing().cloned(), self.is_small());
+        Tensors::new(file, self.arch.gguf, map, unreadable, edit).with_packed(self.packed(), packing, exact)
+    }
+
+    pub(crate) fn packing(&self) -> Option<&Packing> {
+        match &self.files {
+            Files::Folder { packing, .. } => packing.as_ref(),
+            Files::Gguf(_) => None,
+        }
+    }
+
+    /// Models of so few numbers stay in a core's cache even as f32: they are computed exactly, since it costs next to nothing.
+    pub(crate) fn is_small(&self) -> bool {
+        self.tensors().map(weights::Tensor::elements).sum::<usize>() <= EXACT_NUMBERS
     }
 
     /// Bytes of packed numbers, by the names used here.
@@ -187,10 +204,14 @@ impl Checkpoint {
     /// What a tensor of the Hub is called here; nothing for what is no part of the text model.
     fn own_name(&self, hub: &str) -> Option<String> {
         let inside = hub.strip_prefix("model.").unwrap_or(hub);
-        if self.arch.aside.iter().any(|start| inside.starts_with(start)) {
+        let packing = self.packing();
+        let aside = self.arch.aside.iter().any(|start| inside.starts_with(start));
+        if aside || packing.is_some_and(|p| p.aside(hub)) {
             return None;
         }
-        Some(weights::gguf_name(hub, self.arch.names).unwrap_or_else(|| hub.to_string()))
+        let own = |hub: &str| weights::gguf_name(hub, self.arch.names);
+        let beside = packing.and_then(|_| packed::beside(hub, own));
+        Some(beside.or_else(|| own(hub)).unwrap_or_else(|| hub.to_string()))
     }
 }
 
@@ -293,25 +314,6 @@ fn architecture(file: &Path, config: &Value) -> Result<String> {
     })
 }
 
-/// Weights packed by another program's quantization must not be read as plain numbers.
-fn refuse_quantized(file: &Path, arch: &str, config: &Value) -> Result<()> {
-    let Some(quantization) = config.get("quantization_config").filter(|q| !q.is_null()) else {
-        return Ok(());
-    };
-    let method = quantization.get("quant_method").or_else(|| quantization.get("quant_algo"));
-    // Blocks with exponents beside them: the loader puts them together.
-    if method.and_then(Value::as_str) == Some("mxfp4") {
-        return Ok(());
-    }
-    Err(Error::Hparam {
-        file: file.display().to_string(),
-        arch: arch.to_string(),
-        key: "quantization_config.quant_method".into(),
-        found: method.map_or_else(|| quantization.to_string(), Value::to_string),
-        expected: "none: take the model's unquantized safetensors or a GGUF of it".into(),
-    })
-}
-
 /// GGUF metadata under the architecture's prefix, as plain values.
 fn gguf_hparams(gguf: &Gguf, arch: &Arch) -> Hparams {
     let prefix = format!("{}.", arch.gguf);
@@ -326,7 +328,8 @@ fn gguf_hparams(gguf: &Gguf, arch: &Arch) -> Hparams {
     if let Some(&rows) = table.filter(|_| !fields.contains_key("vocab_size")) {
         fields.insert("vocab_size".into(), rows.into());
     }
-    Hparams::from_gguf(&gguf.path, arch.gguf, fields).beside(gguf.tensors.keys().cloned())
+    let rows = gguf.tensors.iter().map(|(name, t)| (name.clone(), t.shape.first().copied().unwrap_or(0)));
+    Hparams::from_gguf(&gguf.path, arch.gguf, fields).beside(rows)
 }
 
 fn plain(value: &weights::Value) -> Value {

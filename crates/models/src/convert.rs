@@ -25,6 +25,7 @@ use weights::{DType, Field, GgufWriter, Planned};
 use crate::arch;
 use crate::checkpoint::Checkpoint;
 use crate::mixers::{Attn, Mixer};
+use crate::packed::Packing;
 use crate::rope::Scaling;
 use crate::spec::{Act, Ffn, Spec};
 use crate::{Error, Result};
@@ -99,6 +100,23 @@ impl Checkpoint {
 
     /// A folder's metadata and tensors as a GGUF has them.
     fn described(&self, spec: &Spec, notes: &mut Vec<String>) -> Result<Described> {
+        if matches!(self.packing(), Some(Packing::Fp8 { .. })) {
+            return Err(Error::Folder {
+                path: self.path.display().to_string(),
+                found: "weights that are packed already (quantization_config)".into(),
+                expected: "plain ones, to be written as GGUF; this model can be run as it is".into(),
+            });
+        }
+        if self.arch().unwritten {
+            return Err(Error::Folder {
+                path: self.path.display().to_string(),
+                found: format!(
+                    "a model of the architecture {}, of which no GGUF can be written yet",
+                    spec.arch
+                ),
+                expected: "another architecture; this model can be run as it is".into(),
+            });
+        }
         // Whatever is missing, misshapen or unknown keeps it from being loaded too.
         self.load_spec(spec.clone(), hollow::Hollow)?;
         let file = self.path.display().to_string();
@@ -115,7 +133,7 @@ impl Checkpoint {
             keys::rope_tensors(spec).into_iter().map(|(name, list)| (name.into(), Source::Made(list))),
         );
         let sources = in_order(sources);
-        let tensors = sources.iter().map(|(name, _)| name.clone()).collect();
+        let tensors = sources.iter().map(|(name, source)| (name.clone(), source.count())).collect();
         let reader = Reader { path: &self.path, arch: reader, tensors };
         let mut said = keys::candidates(spec, name, self.hparams().said());
         said.extend(self.activations(spec)?);

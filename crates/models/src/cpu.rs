@@ -33,10 +33,6 @@ use crate::{Error, Result};
 /// Numbers that one thread should have to work on before another is called in.
 const GRAIN: usize = 16 * 1024;
 
-/// Models of at most so many numbers stay in a core's cache even as f32: they are computed exactly, since
-/// it costs next to nothing.
-const EXACT_NUMBERS: usize = 4 << 20;
-
 /// Kernels, threads and spare buffers.
 pub struct CpuBackend {
     pool: Arc<Pool>,
@@ -125,7 +121,7 @@ impl CpuBackend {
     /// is small; else [`CpuBackend::new`].
     pub fn suited(checkpoint: &Checkpoint, threads: Option<usize>) -> CpuBackend {
         let plain = checkpoint.tensors().filter(|t| t.shape.len() == 2).all(|t| t.dtype == DType::F32);
-        let widen = checkpoint.tensors().map(Tensor::elements).sum::<usize>() <= EXACT_NUMBERS;
+        let widen = checkpoint.is_small();
         let backend = if plain || widen { CpuBackend::exact(threads) } else { CpuBackend::new(threads) };
         CpuBackend { widen, ..backend }
     }
@@ -398,6 +394,11 @@ impl Backend for CpuBackend {
         Ok(())
     }
 
+    fn scale(&self, x: &mut Rows, factor: f32) -> Result<()> {
+        self.each_row(x, |_, row| row.iter_mut().for_each(|x| *x *= factor));
+        Ok(())
+    }
+
     fn logits(
         &self,
         x: &Rows,
@@ -413,7 +414,7 @@ impl Backend for CpuBackend {
         self.each_row(&mut last, |i, row| norm.apply(x.row(rows[i] as usize), row));
         let mut logits = self.multiply(&last, &[head]).pop().ok_or_else(lost_parts)?;
         if shape.scale != 1.0 {
-            self.each_row(&mut logits, |_, row| row.iter_mut().for_each(|x| *x *= shape.scale));
+            self.scale(&mut logits, shape.scale)?;
         }
         if let Some(cap) = shape.softcap {
             self.each_row(&mut logits, |_, row| row.iter_mut().for_each(|x| *x = cap * (*x / cap).tanh()));

@@ -5,12 +5,16 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use crate::altup;
 use crate::backend::{Backend, Expert, LogitShape};
 use crate::batch::{Batch, CacheShape, Model, Span};
+use crate::cpu::glu_row;
 use crate::encoder::ClassifierWeights;
+use crate::laurel::Laurel;
 use crate::lead;
 use crate::mixers::{Branch, Memory, Mixer, MixerWeights, Reading, attn};
 use crate::moe::Moe;
+use crate::per_layer;
 use crate::spec::{Act, Ffn, Layer, Spec};
 use crate::{Error, Result};
 
@@ -23,6 +27,9 @@ pub struct Decoder<B: Backend> {
     /// A vector for each kind of token, and how many kinds there are.
     pub(crate) types: Option<(B::Linear, usize)>,
     pub(crate) embed_norm: Option<B::Norm>,
+    /// What makes several streams of one, and one of several.
+    pub(crate) ends: Option<altup::Ends<B>>,
+    pub(crate) inputs: Option<per_layer::Weights<B>>,
     pub(crate) layers: Vec<LayerWeights<B>>,
     /// What leads several layers, by the number of the first of them.
     pub(crate) blocks: BTreeMap<usize, lead::Block<B>>,
@@ -38,6 +45,8 @@ pub struct Decoder<B: Backend> {
 pub(crate) struct LayerWeights<B: Backend> {
     /// Put in once the blocks that layers share are loaded.
     pub lead: Option<lead::Turn<B>>,
+    pub around: Option<altup::Around<B>>,
+    pub laurel: Option<Laurel<B>>,
     pub mixers: Vec<MixerWeights<B>>,
     pub ffn: FfnWeights<B>,
     pub before_mixer: Option<B::Norm>,
@@ -47,6 +56,10 @@ pub(crate) struct LayerWeights<B: Backend> {
     /// Of the stream, after each sum.
     pub after_first: Option<B::Norm>,
     pub after_second: Option<B::Norm>,
+    /// What is done with the vectors that the layer gets beside the stream.
+    pub input: Option<per_layer::Gate<B>>,
+    /// Factor on the stream after the layer (the file shows it).
+    pub scale: Option<f32>,
 }
 
 pub(crate) enum FfnWeights<B: Backend> {
@@ -63,6 +76,18 @@ pub(crate) struct MoeWeights<B: Backend> {
     pub bias: Option<Vec<f32>>,
     pub experts: Vec<Expert<B::Linear>>,
     pub shared: Option<SharedWeights<B>>,
+    /// See [`Moe::apart`].
+    pub norms: Option<MoeNorms<B>>,
+    /// See [`crate::moe::Routing::factors`].
+    pub factors: Option<Vec<f32>>,
+}
+
+/// Before the router, before the experts, after them, and after the shared one.
+pub(crate) struct MoeNorms<B: Backend> {
+    pub router: B::Norm,
+    pub before: B::Norm,
+    pub after: B::Norm,
+    pub after_shared: B::Norm,
 }
 
 pub(crate) struct SharedWeights<B: Backend> {
@@ -70,25 +95,40 @@ pub(crate) struct SharedWeights<B: Backend> {
     pub gate: Option<B::Linear>,
 }
 
+/// What a batch brings to all layers.
+struct Pass<'a, B: Backend> {
+    batch: &'a Batch,
+    step: B::Step,
+    /// The embedding, where blocks that lead layers read it.
+    start: Option<B::Rows>,
+    /// See [`Reading::first`].
+    first: RefCell<Vec<f32>>,
+    /// The vectors that layers get beside the stream.
+    inputs: Option<B::Rows>,
+}
+
+impl<B: Backend> Pass<'_, B> {
+    fn reading<'a>(&'a self, backend: &'a B, x: &'a B::Rows, norm: Option<&'a B::Norm>) -> Reading<'a, B> {
+        Reading { backend, x, norm, batch: self.batch, step: &self.step, first: &self.first }
+    }
+}
+
 impl<B: Backend> Decoder<B> {
-    fn layer(
-        &mut self,
-        index: usize,
-        x: &mut B::Rows,
-        batch: &Batch,
-        step: &B::Step,
-        (start, first): (Option<&B::Rows>, &RefCell<Vec<f32>>),
-    ) -> Result<()> {
-        let led = self.led(index, x, batch, step, start, first)?;
+    fn layer(&mut self, index: usize, x: &mut B::Rows, pass: &Pass<'_, B>) -> Result<()> {
+        let led = self.led(index, x, pass)?;
         let (backend, weights) = (&self.backend, &self.layers[index]);
         let layer = &self.spec.layers[index];
         let read = |x: &B::Rows, memories: &mut [Vec<Memory<B>>]| {
-            let from = Reading { backend, x, norm: weights.before_mixer.as_ref(), batch, step, first };
+            let from = pass.reading(backend, x, weights.before_mixer.as_ref());
             let mixers = layer.mixers.iter().zip(&weights.mixers).enumerate();
             let mix = mixers.map(|(i, (mixer, w))| mix(mixer, w, &from, memories, (index, i)));
             mix.collect::<Result<Vec<_>>>()
         };
         let mixed = read(led.as_ref().unwrap_or(x), &mut self.memories)?;
+        let beside = match (&weights.laurel, &weights.before_mixer) {
+            (Some(laurel), Some(norm)) => Some((laurel, laurel.read(backend, x, norm)?)),
+            _ => None,
+        };
         // In a parallel layer both branches read the stream before either adds to it.
         let early = if layer.parallel {
             let norm = weights.before_ffn.as_ref().or(weights.before_mixer.as_ref());
@@ -100,13 +140,16 @@ impl<B: Backend> Decoder<B> {
             let scale = layer.residual_scale * mixer.out_scale();
             backend.add(x, &branch.rows, branch.out, weights.after_mixer.as_ref(), scale)?;
         }
+        if let Some((laurel, said)) = beside {
+            laurel.add(backend, x, &said)?;
+        }
         if let Some(norm) = &weights.after_first {
             *x = backend.normed(x, norm)?;
         }
         let fed = match (early, &layer.ffn, &weights.ffn) {
             (Some(branch), ..) => branch,
             (None, Ffn::Mixer(mixer), FfnWeights::Mixer(w)) => {
-                let from = Reading { backend, x, norm: weights.before_ffn.as_ref(), batch, step, first };
+                let from = pass.reading(backend, x, weights.before_ffn.as_ref());
                 Some(mix(mixer, w, &from, &mut self.memories, (index, layer.mixers.len()))?)
             }
             _ => feed(backend, weights, layer, weights.before_ffn.as_ref(), x)?,
@@ -118,26 +161,62 @@ impl<B: Backend> Decoder<B> {
         if let Some(norm) = &weights.after_second {
             *x = backend.normed(x, norm)?;
         }
-        Ok(())
+        if let (None, Some((branch, norm))) = (&weights.around, self.of_input(index, x, pass)?) {
+            backend.add(x, &branch.rows, branch.out, Some(norm), 1.0)?;
+        }
+        match weights.scale {
+            Some(factor) => backend.scale(x, factor),
+            None => Ok(()),
+        }
+    }
+
+    /// What layer number `index` says of its own vectors, gated by `x`, and the norm of that.
+    fn of_input(
+        &self,
+        index: usize,
+        x: &B::Rows,
+        pass: &Pass<'_, B>,
+    ) -> Result<Option<(Branch<'_, B>, &B::Norm)>> {
+        let gate = self.layers[index].input.as_ref();
+        let (Some(spec), Some(gate), Some(inputs)) = (self.spec.inputs, gate, &pass.inputs) else {
+            return Ok(None);
+        };
+        spec.said(gate, &self.backend, x, (inputs, index, self.layers.len())).map(Some)
+    }
+
+    /// All layers over several streams.
+    fn streams(&mut self, x: B::Rows, pass: &Pass<'_, B>) -> Result<B::Rows> {
+        let (Some(altup), dim) = (self.spec.altup, self.spec.dim) else { return Err(attn::lost()) };
+        let ends = self.ends.as_ref().ok_or_else(attn::lost)?;
+        let mut streams = altup.begin(ends, &self.backend, &x, dim)?;
+        for index in 0..self.layers.len() {
+            let around = self.layers[index].around.as_ref().ok_or_else(attn::lost)?;
+            streams = altup.predict(around, &self.backend, &streams, dim)?;
+            let mut x = altup.active(&self.backend, &streams, dim)?;
+            self.layer(index, &mut x, pass)?;
+            let (backend, weights) = (&self.backend, &self.layers[index]);
+            let around = weights.around.as_ref().ok_or_else(attn::lost)?;
+            streams = altup.correct(around, backend, &streams, &x, dim)?;
+            let read = altup.read(around, backend, &streams, dim)?;
+            if let Some((branch, norm)) = self.of_input(index, &read, pass)? {
+                let out = branch.out.ok_or_else(attn::lost)?;
+                let said = backend.project(&branch.rows, None, &[out])?.pop().ok_or_else(attn::lost)?;
+                streams = altup.hear(backend, &streams, &backend.normed(&said, norm)?, dim)?;
+            }
+        }
+        let ends = self.ends.as_ref().ok_or_else(attn::lost)?;
+        altup.end(ends, &self.backend, &streams, dim)
     }
 
     /// What the mixers of a layer read instead of the stream, if something leads them.
-    fn led(
-        &mut self,
-        index: usize,
-        x: &B::Rows,
-        batch: &Batch,
-        step: &B::Step,
-        start: Option<&B::Rows>,
-        first: &RefCell<Vec<f32>>,
-    ) -> Result<Option<B::Rows>> {
+    fn led(&mut self, index: usize, x: &B::Rows, pass: &Pass<'_, B>) -> Result<Option<B::Rows>> {
         let (Some(lead), Some(turn)) = (&self.spec.layers[index].lead, &self.layers[index].lead) else {
             return Ok(None);
         };
         let block = self.blocks.get(&lead.home).ok_or_else(lead::homeless)?;
         let memory = self.memories[index].last_mut().ok_or_else(attn::lost)?;
-        let from = Reading { backend: &self.backend, x, norm: None, batch, step, first };
-        let start = start.ok_or_else(attn::lost)?;
+        let from = pass.reading(&self.backend, x, None);
+        let start = pass.start.as_ref().ok_or_else(attn::lost)?;
         lead.run((block, turn), &from, start, memory, self.spec.dim).map(Some)
     }
 
@@ -152,9 +231,16 @@ impl<B: Backend> Decoder<B> {
             ),
             false => None,
         };
-        let first = RefCell::default();
+        let inputs = match (self.spec.inputs, &self.inputs) {
+            (Some(spec), Some(w)) => Some(spec.of(w, &self.backend, &batch.tokens, &x, self.spec.dim)?),
+            _ => None,
+        };
+        let pass = Pass { batch, step, start, first: RefCell::default(), inputs };
+        if self.ends.is_some() {
+            return self.streams(x, &pass);
+        }
         for index in 0..self.layers.len() {
-            self.layer(index, &mut x, batch, &step, (start.as_ref(), &first))?;
+            self.layer(index, &mut x, &pass)?;
         }
         Ok(x)
     }
@@ -215,14 +301,16 @@ fn feed<'w, B: Backend>(
     x: &B::Rows,
 ) -> Result<Option<Branch<'w, B>>> {
     Ok(Some(match (&layer.ffn, &weights.ffn) {
-        (Ffn::Glu { dim, act }, FfnWeights::Glu { gate, up, down, .. }) if layer.ffn_scales.gate != 1.0 => {
+        (Ffn::Glu { dim, act }, FfnWeights::Glu { gate, up, down, .. }) if layer.ffn_scales.bend() => {
             let both = backend.project(x, norm, &[gate, up])?;
             let [gate, up] = &both[..] else { return Err(attn::lost()) };
-            let scale = layer.ffn_scales.gate;
-            let rows = backend.host(&[gate, up], *dim, &mut |_, rows, out| {
-                for ((out, gate), up) in out.iter_mut().zip(rows[0]).zip(rows[1]) {
-                    *out = act.glu(scale * gate, *up);
-                }
+            let rows = backend.host(&[gate, up], *dim, &mut |pool, rows, out| {
+                pool.each_piece(out, *dim, |i, out| {
+                    let at = i * dim..(i + 1) * dim;
+                    out.copy_from_slice(&rows[0][at.clone()]);
+                    layer.ffn_scales.bend_gates(out);
+                    glu_row(*act, out, &rows[1][at]);
+                });
             })?;
             Branch { rows, out: Some(down) }
         }
@@ -236,24 +324,41 @@ fn feed<'w, B: Backend>(
         }
         (Ffn::Moe(moe), FfnWeights::Moe(w)) => {
             let normed = norm.map(|n| backend.normed(x, n)).transpose()?;
-            Branch { rows: mixture(backend, moe, w, normed.as_ref().unwrap_or(x))?, out: None }
+            Branch { rows: mixture(backend, moe, w, x, normed.as_ref().unwrap_or(x))?, out: None }
         }
         _ => return Ok(None),
     }))
 }
 
-/// The experts' part and the shared one's.
-fn mixture<B: Backend>(backend: &B, moe: &Moe, w: &MoeWeights<B>, x: &B::Rows) -> Result<B::Rows> {
-    let logits = backend.project(x, None, &[&w.router])?.pop().ok_or_else(attn::lost)?;
-    let choice = moe.choose(&backend.fetch(&logits)?, w.bias.as_deref());
-    let mut out = backend.experts(x, &choice, &w.experts, moe.act)?;
+/// The experts' part and the shared one's, of the normalised `x`; or of the `stream`, through norms of their own.
+fn mixture<B: Backend>(
+    backend: &B,
+    moe: &Moe,
+    w: &MoeWeights<B>,
+    stream: &B::Rows,
+    x: &B::Rows,
+) -> Result<B::Rows> {
+    let norms = w.norms.as_ref();
+    let routed = if norms.is_some() { stream } else { x };
+    let logits = backend.project(routed, norms.map(|n| &n.router), &[&w.router])?;
+    let logits = backend.fetch(logits.first().ok_or_else(attn::lost)?)?;
+    let mut choice = moe.choose(&logits, w.bias.as_deref());
+    if let Some(factors) = &w.factors {
+        choice.weights.iter_mut().zip(&choice.experts).for_each(|(w, &e)| *w *= factors[e as usize]);
+    }
+    let read = norms.map(|n| backend.normed(stream, &n.before)).transpose()?;
+    let mut out = backend.experts(read.as_ref().unwrap_or(x), &choice, &w.experts, moe.act)?;
+    if let Some(norms) = norms {
+        out = backend.normed(&out, &norms.after)?;
+    }
     if let Some(shared) = &w.shared {
         let rows = one_expert(backend, &shared.expert, moe.act, x)?;
         let rows = match &shared.gate {
             Some(gate) => gated(backend, rows, moe.shared.map_or(0, |s| s.dim), gate, x)?,
             None => rows,
         };
-        backend.add(&mut out, &rows, Some(&shared.expert.down), None, 1.0)?;
+        let norm = norms.map(|n| &n.after_shared);
+        backend.add(&mut out, &rows, Some(&shared.expert.down), norm, 1.0)?;
     }
     Ok(out)
 }

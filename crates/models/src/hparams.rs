@@ -30,8 +30,8 @@ pub struct Hparams {
     gguf: bool,
     fields: BTreeMap<String, Value>,
     read: RefCell<BTreeSet<String>>,
-    /// Names of the file's tensors, where they say what the metadata does not.
-    tensors: BTreeSet<String>,
+    /// Names and rows of the file's tensors, where they say what the metadata does not.
+    tensors: BTreeMap<String, usize>,
 }
 
 impl Hparams {
@@ -53,7 +53,7 @@ impl Hparams {
 
     fn new(file: &Path, arch: &str, gguf: bool, fields: BTreeMap<String, Value>) -> Hparams {
         let (file, arch) = (file.display().to_string(), arch.to_string());
-        Hparams { file, arch, gguf, fields, read: RefCell::default(), tensors: BTreeSet::new() }
+        Hparams { file, arch, gguf, fields, read: RefCell::default(), tensors: BTreeMap::new() }
     }
 
     /// Whether the file is a GGUF, whose conventions differ from the Hub's.
@@ -66,14 +66,19 @@ impl Hparams {
         &self.arch
     }
 
-    /// With the names of a GGUF's tensors.
-    pub fn beside(self, tensors: impl Iterator<Item = String>) -> Hparams {
+    /// With the names and rows of a GGUF's tensors.
+    pub fn beside(self, tensors: impl Iterator<Item = (String, usize)>) -> Hparams {
         Hparams { tensors: tensors.collect(), ..self }
     }
 
     /// Whether a GGUF has this tensor: some features have no key of their own there.
     pub fn has_tensor(&self, name: &str) -> bool {
-        self.tensors.contains(name)
+        self.tensors.contains_key(name)
+    }
+
+    /// How many rows a GGUF's tensor has: some sizes have no key of their own there.
+    pub fn rows_of(&self, name: &str) -> Option<usize> {
+        self.tensors.get(name).copied()
     }
 
     /// The spellings of `key` in this file, best first.
@@ -261,6 +266,36 @@ impl Hparams {
         self.parsed(key, &expected, each)?.ok_or_else(|| self.missing(key, &expected))
     }
 
+    /// A width for each of `n` layers; one number stands for all.
+    pub fn dims(&self, key: &str, n: usize) -> Result<Vec<usize>> {
+        let widths = self.counts(key, n)?;
+        match widths.iter().find(|w| !(1..=MAX_DIM).contains(*w)) {
+            Some(odd) => Err(self.bad(key, odd, format!("numbers from 1 to {MAX_DIM}"))),
+            None => Ok(widths),
+        }
+    }
+
+    /// The whole number of at least one that transformers' `per_layer_config` has at `key` for every layer that is not `but`, if
+    /// it has any.
+    pub fn of_layers(&self, key: &str, but: &[bool]) -> Result<Option<usize>> {
+        let path = |i: usize| format!("per_layer_config.{i}.{key}");
+        let said: Vec<Option<&Value>> = (0..but.len()).map(|i| self.fields.get(&path(i))).collect();
+        if said.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        self.read.borrow_mut().extend((0..but.len()).map(path));
+        let one = said.iter().flatten().next().and_then(|v| whole(v)).filter(|&n| n > 0);
+        let alike = said.iter().zip(but).all(|(v, but)| v.and_then(whole) == one.filter(|_| !but));
+        match one.filter(|_| alike) {
+            Some(n) => Ok(Some(n)),
+            None => {
+                let found = said.iter().map(|v| v.map_or("nothing".into(), brief)).collect::<Vec<_>>();
+                let expected = "one number for all layers that see everything, and none for the others";
+                Err(self.bad(&format!("per_layer_config.*.{key}"), found.join(", "), expected))
+            }
+        }
+    }
+
     /// A truth value, if present.
     pub fn opt_bool(&self, key: &str) -> Result<Option<bool>> {
         self.parsed(key, "true or false", Value::as_bool)
@@ -292,6 +327,17 @@ impl Hparams {
     pub fn opt_f32s(&self, key: &str) -> Result<Option<Vec<f32>>> {
         let number = |v: &Value| v.as_f64().map(|f| f as f32).filter(|f| f.is_finite());
         self.parsed(key, "a list of finite numbers", |v| v.as_array()?.iter().map(number).collect())
+    }
+
+    /// A number for each of `n` layers, if present; those that are not finite are none.
+    pub fn opt_numbers(&self, key: &str, n: usize) -> Result<Option<Vec<Option<f32>>>> {
+        let number = |v: &Value| match v {
+            Value::Null => Some(None),
+            other => other.as_f64().map(|f| Some(f as f32).filter(|f| f.is_finite())),
+        };
+        self.parsed(key, &format!("a number for each of {n} layers"), |v| {
+            v.as_array().filter(|list| list.len() == n)?.iter().map(number).collect()
+        })
     }
 
     /// A list of words, if present.

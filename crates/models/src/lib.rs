@@ -1,6 +1,7 @@
 //! What a model is and how it runs: a path becomes a [`Checkpoint`], its [`Spec`], and a [`Decoder`] on
 //! a [`Backend`].
 
+mod altup;
 mod arch;
 mod backend;
 mod batch;
@@ -16,17 +17,21 @@ mod encoder;
 mod error;
 mod hparam_keys;
 mod hparams;
+mod laurel;
 mod lead;
 mod load;
 mod mixers;
 mod moe;
+mod packed;
 mod peak;
+mod per_layer;
 mod pooling;
 mod rope;
 mod rope_hparams;
 mod spec;
 mod tensors;
 
+pub use altup::AltUp;
 pub use arch::supported;
 pub use backend::{Backend, Expert, LogitShape};
 pub use batch::{Batch, CacheShape, Model, Span};
@@ -45,5 +50,6 @@ pub use mixers::{
 };
 pub use moe::{Choice, Groups, Moe, Routing, Score, Shared};
 pub use peak::{Probe, Product};
+pub use per_layer::LayerInputs;
 pub use rope::{Rope, Rotation, Scaling, Yarn};
 pub use spec::{Act, Ffn, FfnScales, Layer, Norm, NormKind, Norms, Positions, Spec};

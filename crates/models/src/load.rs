@@ -14,6 +14,7 @@ use crate::Result;
 use crate::backend::Backend;
 use crate::checkpoint::Checkpoint;
 use crate::decoder::Decoder;
+use crate::rope::{Rope, Scaling};
 use crate::rope_hparams::put_divisors;
 use crate::spec::{Act, Ffn, Spec};
 use crate::tensors::Tensors;
@@ -47,7 +48,7 @@ impl Checkpoint {
         let inside = spec.embed_norm && !top.has("token_embd_norm.weight");
         let around = loader(if inside { "blk.0.".into() } else { String::new() });
         let embed_norm = around.opt_norm(spec.embed_norm, "token_embd_norm")?;
-        let layers = spec.layers.iter().enumerate().map(|(i, l)| loader(format!("blk.{i}.")).layer(l));
+        let layers = spec.layers.iter().enumerate().map(|(i, l)| loader(format!("blk.{i}.")).layer(l, &spec));
         let mut layers = layers.collect::<Result<Vec<_>>>()?;
         let mut blocks = BTreeMap::new();
         for (i, layer) in spec.layers.iter().enumerate() {
@@ -65,6 +66,8 @@ impl Checkpoint {
         // GGUFs of LFM2 call the last norm the embedding's.
         let odd = !spec.embed_norm && !top.has("output_norm.weight") && top.has("token_embd_norm.weight");
         let norm = top.opt_norm(spec.final_norm, if odd { "token_embd_norm" } else { "output_norm" })?;
+        let ends = spec.altup.map(|a| a.load_ends(&top)).transpose()?;
+        let inputs = spec.inputs.map(|i| i.load(&top, spec.layers.len())).transpose()?;
         let head = top.head(&spec)?;
         let classifier = spec.classifier.map(|c| c.load(&top)).transpose()?;
         if spec.both_ways() {
@@ -79,6 +82,8 @@ impl Checkpoint {
             positions,
             types,
             embed_norm,
+            ends,
+            inputs,
             layers,
             blocks,
             norm,
@@ -107,22 +112,22 @@ pub(crate) const UNUSED: &[&str] =
 
 /// Rope divisors that the file brings as tensors belong to the spec.
 fn take_divisors(spec: &mut Spec, tensors: &Tensors) -> Result<()> {
+    let wanting = spec.ropes.iter().any(Rope::lacks_divisors);
     for name in ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"] {
         if let Some(list) = tensors.opt_list(name)? {
-            for rope in &mut spec.ropes {
+            // They are for those that wait for them, else for all.
+            for rope in spec.ropes.iter_mut().filter(|r| !wanting || r.lacks_divisors()) {
                 put_divisors(rope, name, list.clone(), tensors.file())?;
             }
         }
     }
-    let lacking = spec.ropes.iter().find(|r| r.lacks_divisors());
-    match lacking {
-        None => Ok(()),
-        Some(rope) => Err(tensors.bad(
-            "rope_factors_long.weight",
-            "nothing".into(),
-            format!("{} numbers, since the rope scaling is longrope", rope.dim / 2),
-        )),
-    }
+    let Some(rope) = spec.ropes.iter().find(|r| r.lacks_divisors()) else { return Ok(()) };
+    let (name, scaling) = match rope.scaling {
+        Scaling::Factors(_) => ("rope_freqs.weight", "proportional"),
+        _ => ("rope_factors_long.weight", "longrope"),
+    };
+    let expected = format!("{} numbers, since the rope scaling is {scaling}", rope.dim / 2);
+    Err(tensors.bad(name, "nothing".into(), expected))
 }
 
 /// And so do the numbers of an activation that each layer has its own of.

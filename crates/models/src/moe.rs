@@ -27,6 +27,9 @@ pub struct Moe {
     pub routing: Routing,
     /// An expert for all tokens, beside the chosen.
     pub shared: Option<Shared>,
+    /// Router, experts and the shared one each read the stream through a norm of their own, and what the experts say and what
+    /// the shared one says are normalised before they are added (Gemma 4).
+    pub apart: bool,
 }
 
 /// How the router's logits become a choice and weights.
@@ -44,6 +47,8 @@ pub struct Routing {
     pub groups: Option<Groups>,
     /// The weight multiplies what the expert reads, not what it says (Llama 4).
     pub weigh_input: bool,
+    /// Each expert has a factor on its weights (Gemma 4).
+    pub factors: bool,
 }
 
 /// Router logits to scores.
@@ -105,6 +110,7 @@ impl Routing {
         bias: false,
         groups: None,
         weigh_input: false,
+        factors: false,
     };
 }
 
@@ -119,7 +125,16 @@ impl Moe {
                 "some of at most 65536",
             ));
         }
-        Ok(Moe { n_experts, top_k, dim, act, gated: true, routing: Routing::SOFTMAX, shared: None })
+        Ok(Moe {
+            n_experts,
+            top_k,
+            dim,
+            act,
+            gated: true,
+            routing: Routing::SOFTMAX,
+            shared: None,
+            apart: false,
+        })
     }
 
     /// Numbers of one expert's matrices.
@@ -131,7 +146,10 @@ impl Moe {
     pub fn parameters(&self, dim: usize) -> usize {
         let matrices = if self.gated { 3 } else { 2 };
         let shared = self.shared.map_or(0, |s| matrices * dim * s.dim + if s.gate { dim } else { 0 });
-        self.expert_parameters(dim).saturating_add(dim).saturating_mul(self.n_experts).saturating_add(shared)
+        let norms = if self.apart { 4 * dim } else { 0 };
+        let factors = if self.routing.factors { self.n_experts } else { 0 };
+        let each = self.expert_parameters(dim).saturating_add(dim);
+        each.saturating_mul(self.n_experts).saturating_add(shared).saturating_add(norms + factors)
     }
 
     /// The experts of each row of `logits`, `[rows, n_experts]`. `bias` is the one of [`Routing::bias`].
@@ -239,7 +257,16 @@ mod tests {
     use super::*;
 
     fn moe(routing: Routing) -> Moe {
-        Moe { n_experts: 4, top_k: 2, dim: 8, act: Act::Silu, gated: true, routing, shared: None }
+        Moe {
+            n_experts: 4,
+            top_k: 2,
+            dim: 8,
+            act: Act::Silu,
+            gated: true,
+            routing,
+            shared: None,
+            apart: false,
+        }
     }
 
     const PLAIN: Routing = Routing::SOFTMAX;

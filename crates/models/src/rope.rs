@@ -64,6 +64,13 @@ pub enum Scaling {
     },
     /// A divisor per pair that the file brings as a tensor (`rope_freqs.weight`).
     Factors(Vec<f32>),
+    /// Only the first pairs turn, by frequencies of the whole head divided by `factor` (Gemma 4).
+    Proportional {
+        /// How many.
+        pairs: usize,
+        /// The divisor.
+        factor: f32,
+    },
 }
 
 /// Parameters of YaRN.
@@ -113,7 +120,11 @@ impl Rope {
 
     /// Whether divisors are called for that have not been put in yet.
     pub(crate) fn lacks_divisors(&self) -> bool {
-        matches!(&self.scaling, Scaling::LongRope { short, long, .. } if short.is_empty() || long.is_empty())
+        match &self.scaling {
+            Scaling::LongRope { short, long, .. } => short.is_empty() || long.is_empty(),
+            Scaling::Factors(divisors) => divisors.is_empty(),
+            _ => false,
+        }
     }
 
     /// The angle per position of each pair for a sequence of `length` tokens, and the factor on
@@ -133,6 +144,10 @@ impl Rope {
                 (divide(&plain, divisors), *attention_factor)
             }
             Scaling::Factors(divisors) => (divide(&plain, divisors), 1.0),
+            Scaling::Proportional { pairs, factor } => {
+                let turned = plain.iter().enumerate();
+                (turned.map(|(i, f)| if i < *pairs { f / factor } else { 0.0 }).collect(), 1.0)
+            }
         }
     }
 

@@ -4,10 +4,12 @@
 //! `arch.rs` builds it from hyperparameters, `load.rs` fetches the tensors it calls for, `decoder.rs`
 //! runs it.
 
+use crate::altup::AltUp;
 use crate::encoder::{Classifier, Embedding};
 use crate::lead::Lead;
 use crate::mixers::Mixer;
 use crate::moe::Moe;
+use crate::per_layer::LayerInputs;
 use crate::rope::Rope;
 
 /// A whole decoder.
@@ -40,6 +42,10 @@ pub struct Spec {
     pub embed_norm: bool,
     /// The layers, first to last.
     pub layers: Vec<Layer>,
+    /// Several streams run through the layers, of which they compute one.
+    pub altup: Option<AltUp>,
+    /// Layers get vectors of their own beside the stream.
+    pub inputs: Option<LayerInputs>,
     /// The stream is normalised after the last layer (`output_norm`).
     pub final_norm: bool,
     /// A vector for each kind of token is added to the embedding (`token_types`).
@@ -89,6 +95,8 @@ pub struct Layer {
     /// What mixes positions: one mixer as a rule, none in a layer that is only a feed-forward, several that
     /// read the same input side by side (Falcon-H1).
     pub mixers: Vec<Mixer>,
+    /// A narrow branch of this rank beside the mixers.
+    pub laurel: Option<usize>,
     /// What each position does alone.
     pub ffn: Ffn,
     /// Which norms stand where.
@@ -98,22 +106,40 @@ pub struct Layer {
     pub parallel: bool,
     /// Factor on what each branch adds to the stream.
     pub residual_scale: f32,
-    /// Factors within a gated feed-forward.
+    /// What else a gated feed-forward does.
     pub ffn_scales: FfnScales,
 }
 
-/// Factors within a gated feed-forward (Falcon-H1).
+/// What is done within a gated feed-forward (factors: Falcon-H1).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FfnScales {
     /// On what the gate's activation is given.
     pub gate: f32,
     /// On what the feed-forward says.
     pub down: f32,
+    /// Of a row's gates only what is over their mean by so many standard deviations counts, and only by so much as it is over
+    /// (Gemma 3n).
+    pub cutoff: Option<f32>,
 }
 
 impl FfnScales {
     /// None.
-    pub const ONE: FfnScales = FfnScales { gate: 1.0, down: 1.0 };
+    pub const ONE: FfnScales = FfnScales { gate: 1.0, down: 1.0, cutoff: None };
+
+    /// Whether gates are not taken as they are.
+    pub(crate) fn bend(&self) -> bool {
+        self.gate != 1.0 || self.cutoff.is_some()
+    }
+
+    /// Makes of a row of gates what the activation is given.
+    pub(crate) fn bend_gates(&self, gates: &mut [f32]) {
+        gates.iter_mut().for_each(|g| *g *= self.gate);
+        let Some(cutoff) = self.cutoff else { return };
+        let n = gates.len() as f32;
+        let mean = gates.iter().sum::<f32>() / n;
+        let spread = (gates.iter().map(|g| (g - mean).powi(2)).sum::<f32>() / n).sqrt();
+        gates.iter_mut().for_each(|g| *g = (*g - mean - cutoff * spread).max(0.0));
+    }
 }
 
 /// Which of the four norms a layer has.
@@ -294,7 +320,10 @@ impl Spec {
         let layers = self.layers.iter().enumerate().map(|(i, l)| l.parameters(self.dim, i));
         let positions = self.positions.map_or(0, |p| p.rows.saturating_mul(self.dim));
         let norms = usize::from(self.final_norm) + usize::from(self.embed_norm);
-        let around = (head * self.vocab * self.dim + norms * self.dim).saturating_add(positions) as u64;
+        let streams = self.altup.map_or(0, |a| a.parameters(self.dim, self.layers.len()));
+        let inputs = self.inputs.map_or(0, |i| i.parameters(self.dim, self.layers.len()));
+        let around = [positions, streams, inputs].into_iter().fold(norms * self.dim, usize::saturating_add);
+        let around = (head * self.vocab * self.dim).saturating_add(around) as u64;
         layers.fold(around, u64::saturating_add)
     }
 
@@ -338,6 +367,8 @@ impl Layer {
         let n = &self.norms;
         let norms = [n.before_mixer, n.after_mixer, n.before_ffn, n.after_ffn, n.after_sums, n.after_sums];
         let norms = norms.iter().filter(|&&x| x).count();
-        mixers.fold(lead, u64::saturating_add).saturating_add(ffn.saturating_add(norms * dim) as u64)
+        let laurel = self.laurel.map_or(0, |rank| (2 * rank + 1) * dim);
+        let around = ffn.saturating_add(laurel).saturating_add(norms * dim) as u64;
+        mixers.fold(lead, u64::saturating_add).saturating_add(around)
     }
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weights::{DType, Tensor, Unreadable};
 
+use crate::packed::Packing;
 use crate::{Error, Result};
 
 /// Tensors that files carry along and no forward pass reads.
@@ -21,6 +22,10 @@ pub(crate) struct Tensors {
     unreadable: BTreeMap<String, Unreadable>,
     /// Of those, the bytes of what is packed in ways that may be known.
     packed: BTreeMap<String, Tensor>,
+    /// The way.
+    packing: Option<Packing>,
+    /// What is unpacked becomes f32 rather than bf16.
+    exact: bool,
     taken: RefCell<BTreeSet<String>>,
     /// What turns a tensor as the file has it into what GGUF has under the name.
     edit: Option<Box<Edit>>,
@@ -38,12 +43,43 @@ impl Tensors {
         edit: Option<Box<Edit>>,
     ) -> Tensors {
         let (packed, taken) = (BTreeMap::new(), RefCell::default());
-        Tensors { file, arch: arch.to_string(), map, unreadable, packed, taken, edit }
+        let (arch, packing, exact) = (arch.to_string(), None, false);
+        Tensors { file, arch, map, unreadable, packed, packing, exact, taken, edit }
     }
 
-    /// With bytes of packed numbers.
-    pub fn with_packed(self, packed: BTreeMap<String, Tensor>) -> Tensors {
-        Tensors { packed, ..self }
+    /// With bytes of numbers that are packed in this way, and become f32 if `exact`, else bf16.
+    pub fn with_packed(
+        self,
+        packed: BTreeMap<String, Tensor>,
+        packing: Option<Packing>,
+        exact: bool,
+    ) -> Tensors {
+        Tensors { packed, packing, exact, ..self }
+    }
+
+    /// The bytes of `name`, if the file has it in this type.
+    pub fn bytes(&self, name: &str, kind: &str) -> Option<&Tensor> {
+        self.unreadable.get(name).filter(|u| u.kind == kind).and(self.packed.get(name))
+    }
+
+    /// Shape and numbers of a plain tensor that must be there.
+    pub fn plain(&self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
+        let missing = || self.bad(name, "nothing".into(), "plain numbers".into());
+        let tensor = self.map.get(name).ok_or_else(missing)?;
+        self.pass_over(name);
+        Ok((tensor.shape.clone(), widen(tensor)?))
+    }
+
+    /// What became of `packed`: as many numbers.
+    pub fn made(&self, packed: &Tensor, shape: Vec<usize>, numbers: Vec<f32>) -> Result<Tensor> {
+        let dtype = if self.exact { DType::F32 } else { DType::BF16 };
+        let mut bytes = vec![0; dtype.bytes(numbers.len()).unwrap_or(0)];
+        if let Some(quantize) = dtype.format().quantize {
+            quantize(&numbers, &mut bytes);
+        }
+        let found = format!("{} numbers", numbers.len());
+        let made = packed.remade(dtype, shape.clone(), bytes);
+        made.ok_or_else(|| self.bad(&packed.name, found, format!("shape {shape:?}")))
     }
 
     pub fn file(&self) -> &str {
@@ -51,7 +87,7 @@ impl Tensors {
     }
 
     pub fn has(&self, name: &str) -> bool {
-        self.map.contains_key(name) || self.pair(name).is_some()
+        self.map.contains_key(name) || self.pair(name).is_some() || self.unpacked(name).is_some()
     }
 
     /// Blocks and exponents of `name` in MXFP4, where it lies as two tensors.
@@ -87,15 +123,27 @@ impl Tensors {
 
     pub fn has_shape(&self, name: &str, shape: &[usize]) -> bool {
         self.map.get(name).is_some_and(|t| t.shape == shape)
+            || self.unpacked(name).is_some_and(|s| s == shape)
+    }
+
+    /// The shape of what is packed.
+    fn unpacked(&self, name: &str) -> Option<Vec<usize>> {
+        self.packing.as_ref()?.shape(self, name)
     }
 
     /// How many rows the file's tensor has.
     pub fn rows_of(&self, name: &str) -> Option<usize> {
-        self.map.get(name).and_then(|t| t.shape.first().copied())
+        let plain = self.map.get(name).map(|t| t.shape.clone());
+        plain.or_else(|| self.unpacked(name)).and_then(|shape| shape.first().copied())
     }
 
     /// The tensor `name` as GGUF would have it, if there is one.
     fn fetch(&self, name: &str) -> Result<Option<Tensor>> {
+        if let Some(packing) = &self.packing
+            && let Some(tensor) = packing.unpack(self, name)?
+        {
+            return self.edited(name, tensor).map(Some);
+        }
         if let Some(unreadable) = self.unreadable.get(name) {
             let expected = "a type that can be computed with; take another quantization of the model";
             return Err(self.bad(name, format!("numbers stored as {}", unreadable.kind), expected.into()));
@@ -104,10 +152,14 @@ impl Tensors {
         else {
             return Ok(None);
         };
-        self.taken.borrow_mut().insert(name.to_string());
+        self.edited(name, tensor).map(Some)
+    }
+
+    fn edited(&self, name: &str, tensor: Tensor) -> Result<Tensor> {
+        self.pass_over(name);
         match &self.edit {
-            Some(edit) => edit(name, tensor).map(Some),
-            None => Ok(Some(tensor)),
+            Some(edit) => edit(name, tensor),
+            None => Ok(tensor),
         }
     }
 

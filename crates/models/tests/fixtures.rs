@@ -139,10 +139,15 @@ fn q8_0_twins_say_what_their_numbers_say() {
         let plain = Checkpoint::open(&f32).unwrap();
         let expected = logits(&mut plain.load(CpuBackend::exact(Some(2))).unwrap(), &tokens, 33);
         rounded += usize::from(quantized(&Checkpoint::open(&q8).unwrap()));
+        // Gemma 3n and 4 are less steady than others (f32 against f64, in transformers: ten times Gemma 3's distance): what
+        // the two backends make of the same f32 numbers says how much.
+        let mut other = plain.load(CandleBackend::exact()).unwrap();
+        let noise = distance(&logits(&mut other, &tokens, 33), &expected);
+        assert!(noise <= TOLERANCE / 5.0, "{}: the backends are {noise} apart", fixture.name());
         for (name, mut model) in on_both(&q8) {
             let name = format!("{} in Q8_0: {name}", fixture.name());
             let far = distance(&logits(&mut *model, &tokens, 33), &expected);
-            assert!(far <= EXACT, "{name}: {far} of the spread from its numbers in f32");
+            assert!(far <= EXACT.max(2.0 * noise), "{name}: {far} of the spread from its numbers in f32");
         }
         let moved = usual_distance(&expected, &reference);
         assert!(moved <= EIGHT_BITS, "{}: rounding moved it by {moved} of the spread", fixture.name());
@@ -283,12 +288,29 @@ const FORGET: &[Forget] = &[
             l.ffn = l.ffn.with_act(if silu { Act::Gelu } else { Act::Silu });
         })
     }),
+    ("norm of values", |s| attns(s, |a| a.v_norm = false)),
+    ("shared keys and values", |s| attns(s, |a| a.shares = None)),
+    ("values of keys", |s| attns(s, |a| a.values_of_keys = false)),
+    ("streams", |s| s.altup = None),
+    ("inputs of layers", |s| s.inputs = None),
+    ("narrow branch", |s| s.layers.iter_mut().for_each(|l| l.laurel = None)),
+    ("cutoff", |s| s.layers.iter_mut().for_each(|l| l.ffn_scales.cutoff = None)),
+    ("norms of experts", |s| moes(s, |m| m.apart = false)),
+    ("factors of experts", |s| moes(s, |m| m.routing.factors = false)),
     ("first norm", |s| s.layers[1].norms.before_mixer = false),
     ("second norm", |s| s.layers[1].norms.before_ffn = false),
 ];
 
 fn attns(spec: &mut Spec, change: fn(&mut models::Attn)) {
     spec.layers.iter_mut().flat_map(|l| &mut l.mixers).filter_map(Mixer::attn_mut).for_each(change);
+}
+
+fn moes(spec: &mut Spec, change: fn(&mut models::Moe)) {
+    for layer in &mut spec.layers {
+        if let Ffn::Moe(moe) = &mut layer.ffn {
+            change(moe);
+        }
+    }
 }
 
 /// One hyperparameter or one tensor more than is read is an error that names it.

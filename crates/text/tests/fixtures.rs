@@ -187,6 +187,84 @@ fn unigram_and_wordpiece_from_gguf() {
     assert_eq!(pair, (vec![1, 3, 4, 2, 5, 2], vec![0, 0, 0, 0, 1, 1]));
 }
 
+/// Gemma's tokenizer.json in small: merges over the whole text, with escaped spaces and bytes for what is not there.
+fn escaped() -> Value {
+    let mut vocab = Map::new();
+    let bytes = (0..=255u8).map(|byte| format!("<0x{byte:02X}>"));
+    let letters = "abcdehlorw▁\n".chars().map(String::from);
+    for text in
+        ["<pad>", "<eos>", "<bos>", "<unk>"].map(str::to_owned).into_iter().chain(bytes).chain(letters)
+    {
+        let id = vocab.len();
+        vocab.insert(text, json!(id));
+    }
+    let merges = [
+        ["l", "l"],
+        ["h", "e"],
+        ["he", "ll"],
+        ["hell", "o"],
+        ["▁", "▁"],
+        ["▁", "w"],
+        ["\n", "\n"],
+        ["o", "▁"],
+    ];
+    for [left, right] in merges {
+        let id = vocab.len();
+        vocab.insert(format!("{left}{right}"), json!(id));
+    }
+    let special = |id: usize, text: &str| json!({"id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true});
+    let bos = json!({"SpecialToken": {"id": "<bos>", "type_id": 0}});
+    json!({
+        "version": "1.0", "truncation": null, "padding": null,
+        "added_tokens": [special(0, "<pad>"), special(1, "<eos>"), special(2, "<bos>"), special(3, "<unk>")],
+        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+        "pre_tokenizer": {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": false},
+        "post_processor": {"type": "TemplateProcessing",
+            "single": [bos, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [bos, {"Sequence": {"id": "A", "type_id": 0}}, bos, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"<bos>": {"id": "<bos>", "ids": [2], "tokens": ["<bos>"]}}},
+        "decoder": {"type": "Sequence", "decoders": [
+            {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"}]},
+        "model": {"type": "BPE", "dropout": null, "unk_token": "<unk>", "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": true, "ignore_merges": false,
+            "vocab": vocab, "merges": merges}
+    })
+}
+
+#[test]
+fn escaped_merges_in_gguf_are_those_of_the_json() {
+    let file = escaped();
+    let vocab = file["model"]["vocab"].as_object().unwrap();
+    let mut tokens: Vec<String> = vocab.keys().cloned().collect();
+    tokens.sort_by_key(|t| vocab[t].as_u64());
+    let token_types = (0..tokens.len())
+        .map(|id| {
+            if id < 4 {
+                3
+            } else if id < 260 {
+                6
+            } else {
+                1
+            }
+        })
+        .collect();
+    let merges = file["model"]["merges"].as_array().unwrap().iter();
+    let merges = merges.map(|m| format!("{} {}", m[0].as_str().unwrap(), m[1].as_str().unwrap())).collect();
+    let (model, unk) = ("gemma4".to_owned(), Some(3));
+    let gguf = GgufVocab { model, tokens, token_types, merges, unk, bos: Some(2), ..GgufVocab::default() };
+    let b = Tokenizer::from_gguf(gguf).unwrap();
+    let a = Tokenizer::from_json("tokenizer.json", file.to_string().as_bytes()).unwrap();
+    for text in ["", " ", "hello world", "hello  w\n\n\n o  he", "<bos>é😀<eos>", "o wollo  \n ▁"] {
+        for (special, parse) in [(false, false), (true, false), (false, true), (true, true)] {
+            let ids = a.encode(text, special, parse).unwrap();
+            assert_eq!(b.encode(text, special, parse).unwrap(), ids, "{text:?} {special} {parse}");
+            assert_eq!(a.decode(&ids, true), b.decode(&ids, true), "{text:?}");
+        }
+    }
+    let hello = a.encode("hello  world", false, false).unwrap();
+    assert_eq!(self::tokens(&a, &hello), ["hello", "▁▁", "w", "o", "r", "l", "d"]);
+}
+
 type Damage = fn(&mut GgufVocab);
 
 #[test]

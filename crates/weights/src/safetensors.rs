@@ -25,7 +25,7 @@ pub struct Safetensors {
     pub tensors: BTreeMap<String, Tensor>,
     /// Tensors of types that are defined but not read here (F8_E4M3, U8 ...). See [`Safetensors::tensor`].
     pub unreadable: BTreeMap<String, Unreadable>,
-    /// Of those, the ones of type U8: bytes that stand for numbers packed in some way, given here as I8.
+    /// Of those, the ones of types U8 and F8_E4M3: bytes that stand for numbers in some way, given here as I8.
     pub packed: BTreeMap<String, Tensor>,
     /// `__metadata__` of the first file: free text.
     pub metadata: BTreeMap<String, String>,
@@ -81,7 +81,7 @@ impl Safetensors {
                 Err(kind) => {
                     let unreadable = Unreadable { kind: kind.to_string(), shape: entry.shape.clone() };
                     opened.unreadable.insert(entry.name.clone(), unreadable);
-                    if kind == "U8" {
+                    if kind == "U8" || kind == "F8_E4M3" {
                         let name = entry.name;
                         let map = Arc::clone(&map);
                         let bytes = Tensor::new(name.clone(), DType::I8, entry.shape, map, entry.range);

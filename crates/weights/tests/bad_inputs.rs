@@ -138,6 +138,8 @@ fn peak_memory() -> usize {
 }
 
 #[cfg(target_os = "linux")]
+// A sanitizer's own memory is beyond what is counted here.
+#[cfg(not(sanitized))]
 #[test]
 fn hostile_files_cost_no_memory() {
     let Some(folder) = material("bad-inputs") else { return };

@@ -119,6 +119,7 @@ pub(super) fn gpt(h: &Hparams, arch: &'static str, usual: Usual) -> Result<Spec>
         parallel: false,
         residual_scale: 1.0,
         ffn_scales: FfnScales::ONE,
+        laurel: None,
         lead: None,
     };
     let context = h.opt_usize("context_length")?.unwrap_or(2048);

@@ -198,7 +198,7 @@ fn falcon_h1(h: &Hparams) -> Result<Spec> {
     };
     for layer in &mut s.layers {
         layer.mixers.insert(0, Mixer::Mamba2(mamba.clone()));
-        layer.ffn_scales = FfnScales { gate: mlp[0], down: mlp[1] };
+        layer.ffn_scales = FfnScales { gate: mlp[0], down: mlp[1], ..FfnScales::ONE };
     }
     Ok(s)
 }

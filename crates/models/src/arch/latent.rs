@@ -111,7 +111,7 @@ fn routing(h: &Hparams, moe: &Moe, default: Default) -> Result<Routing> {
         scale,
         bias: sigmoid,
         groups,
-        weigh_input: false,
+        ..Routing::SOFTMAX
     })
 }
 

@@ -62,6 +62,10 @@ impl Backend for Hollow {
         match *x {}
     }
 
+    fn scale(&self, x: &mut Infallible, _: f32) -> Result<()> {
+        match *x {}
+    }
+
     fn rotate(&self, x: &mut Infallible, _: usize, _: usize, _: &Infallible) -> Result<()> {
         match *x {}
     }

@@ -333,7 +333,10 @@ fn scaling(spec: &Spec, arch: &str, rope: &Rope, keys: &mut Keys) {
                 (format!("rope.scaling.{key}"), serde_json::from_str(value).unwrap_or_default())
             },
         )),
-        Scaling::Llama3 { .. } | Scaling::Factors(_) | Scaling::Dynamic { .. } => {}
+        Scaling::Llama3 { .. }
+        | Scaling::Factors(_)
+        | Scaling::Proportional { .. }
+        | Scaling::Dynamic { .. } => {}
         Scaling::Linear { factor } => {
             put(keys, "rope.scaling.type", "linear");
             put(keys, "rope.scaling.factor", *factor);
@@ -378,8 +381,13 @@ fn encoder(spec: &Spec, keys: &mut Keys) {
 
 /// The divisors of the rope's frequencies, which GGUF has as tensors.
 pub(super) fn rope_tensors(spec: &Spec) -> Vec<(&'static str, Vec<f32>)> {
-    let Some(rope) = spec.ropes.first() else { return vec![] };
+    let whole = |rope: &&Rope| matches!(rope.scaling, Scaling::Proportional { .. });
+    let Some(rope) = spec.ropes.iter().find(whole).or(spec.ropes.first()) else { return vec![] };
     match &rope.scaling {
+        // Pairs that do not turn are divided by what leaves nothing.
+        Scaling::Proportional { .. } => {
+            vec![("rope_freqs.weight", divisors(rope).into_iter().map(|x| x.min(1e30)).collect())]
+        }
         Scaling::Llama3 { .. } => vec![("rope_freqs.weight", divisors(rope))],
         Scaling::Factors(list) => vec![("rope_freqs.weight", list.clone())],
         Scaling::LongRope { short, long, .. } => {

@@ -21,7 +21,8 @@ pub(super) struct Reader<'a> {
     pub path: &'a Path,
     /// The row of the GGUF's architecture.
     pub arch: &'static Arch,
-    pub tensors: Vec<String>,
+    /// Their names and rows.
+    pub tensors: Vec<(String, usize)>,
 }
 
 /// Keys that say what the spec says, and those of them that only we read.
@@ -86,7 +87,10 @@ impl Reader<'_> {
         for rope in &mut s.ropes {
             match &mut rope.scaling {
                 // (A dynamic one has no words in a GGUF; a note says so.)
-                scaling @ (Scaling::Llama3 { .. } | Scaling::Factors(_) | Scaling::Dynamic { .. }) => {
+                scaling @ (Scaling::Llama3 { .. }
+                | Scaling::Factors(_)
+                | Scaling::Proportional { .. }
+                | Scaling::Dynamic { .. }) => {
                     *scaling = Scaling::None;
                 }
                 scaling if *scaling == (Scaling::Linear { factor: 1.0 }) => *scaling = Scaling::None,

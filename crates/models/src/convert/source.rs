@@ -16,6 +16,16 @@ pub(super) enum Source {
     Made(Vec<f32>),
 }
 
+impl Source {
+    /// Its rows (numbers of a vector).
+    pub fn count(&self) -> usize {
+        match self {
+            Source::Stored(stored) => stored.shape.first().copied().unwrap_or(0),
+            Source::Made(list) => list.len(),
+        }
+    }
+}
+
 /// Tensors of the model's file, and how GGUF has them otherwise. Cloning copies no numbers.
 #[derive(Clone)]
 pub(super) struct Stored {

@@ -1,7 +1,8 @@
 //! The tensors of one layer on their way to a backend.
 
 use crate::backend::{Backend, Expert};
-use crate::decoder::{FfnWeights, LayerWeights, MoeWeights, SharedWeights};
+use crate::decoder::{FfnWeights, LayerWeights, MoeNorms, MoeWeights, SharedWeights};
+use crate::laurel::Laurel;
 use crate::moe::Moe;
 use crate::spec::{Ffn, Layer, Norm, Norms, Spec};
 use crate::tensors::{Tensors, widen};
@@ -211,13 +212,15 @@ impl<B: Backend> LayerLoader<'_, B> {
     }
 
     /// All weights of a layer.
-    pub fn layer(&self, layer: &Layer) -> Result<LayerWeights<B>> {
+    pub fn layer(&self, layer: &Layer, spec: &Spec) -> Result<LayerWeights<B>> {
         let norms = &layer.norms;
         // Where Falcon has two, the mixer's is called the second.
         let second = self.has("attn_norm_2.weight");
         let (mixer, ffn) = if second { ("attn_norm_2", "attn_norm") } else { ("attn_norm", "ffn_norm") };
         Ok(LayerWeights {
             lead: None,
+            around: spec.altup.map(|a| a.load(self)).transpose()?,
+            laurel: layer.laurel.map(|rank| Laurel::load(self, rank)).transpose()?,
             before_mixer: self.opt_norm(norms.before_mixer, mixer)?,
             mixers: layer.mixers.iter().map(|m| m.load(self)).collect::<Result<_>>()?,
             after_mixer: self.opt_norm(norms.after_mixer, "post_attention_norm")?,
@@ -226,6 +229,8 @@ impl<B: Backend> LayerLoader<'_, B> {
             ffn: self.ffn(layer)?,
             after_ffn: self.opt_norm(norms.after_ffn, "post_ffw_norm")?,
             after_second: self.opt_norm(norms.after_sums, "layer_output_norm")?,
+            input: spec.inputs.map(|i| i.load_gate(self)).transpose()?,
+            scale: self.opt_vector("layer_output_scale.weight", 1)?.map(|one| one[0]),
         })
     }
 
@@ -284,13 +289,29 @@ impl<B: Backend> LayerLoader<'_, B> {
             moe.routing.bias.then(|| self.numbers("exp_probs_b.bias", &[moe.n_experts])).transpose()?;
         let shared = moe.shared.map(|s| {
             let gate = s.gate.then(|| self.linear("ffn_gate_inp_shexp", 1, self.dim)).transpose()?;
-            Ok::<_, Error>(SharedWeights { expert: self.expert("ffn_{}_shexp", s.dim, moe.gated)?, gate })
+            let pattern = if self.has("ffn_up_shexp.weight") { "ffn_{}_shexp" } else { "ffn_{}" };
+            Ok::<_, Error>(SharedWeights { expert: self.expert(pattern, s.dim, moe.gated)?, gate })
         });
+        let factors = moe.routing.factors.then(|| self.vector("ffn_down_exps.scale", moe.n_experts));
         Ok(MoeWeights {
             router: self.linear("ffn_gate_inp", moe.n_experts, self.dim)?,
             bias,
             experts: self.experts(moe)?,
             shared: shared.transpose()?,
+            norms: moe.apart.then(|| self.moe_norms()).transpose()?,
+            factors: factors.transpose()?,
+        })
+    }
+
+    fn moe_norms(&self) -> Result<MoeNorms<B>> {
+        // The router reads its stream divided by the root of the width.
+        let mut router = self.vector("ffn_gate_inp.scale", self.dim)?;
+        router.iter_mut().for_each(|w| *w /= (self.dim as f32).sqrt());
+        Ok(MoeNorms {
+            router: self.backend.norm(self.norm, router, None, self.dim)?,
+            before: self.norm("pre_ffw_norm_2", self.dim)?,
+            after: self.norm("post_ffw_norm_2", self.dim)?,
+            after_shared: self.norm("post_ffw_norm_1", self.dim)?,
         })
     }
 

@@ -46,6 +46,8 @@ pub struct Attn {
     pub gate: bool,
     /// Keys and values are those of this earlier layer.
     pub shares: Option<usize>,
+    /// Values are what keys are before their norm and rotation (Gemma 4).
+    pub values_of_keys: bool,
     /// Factor on what it says.
     pub out_scale: f32,
 }
@@ -95,8 +97,8 @@ pub struct Temperature {
 /// The weights of attention.
 pub(crate) struct Weights<B: Backend> {
     q: B::Linear,
-    /// Not in a layer that shares another's.
-    kv: Option<(B::Linear, B::Linear)>,
+    /// Not in a layer that shares another's; of keys alone where values are theirs.
+    kv: Option<(B::Linear, Option<B::Linear>)>,
     o: B::Linear,
     gate: Option<B::Linear>,
     q_norm: Option<B::Norm>,
@@ -129,6 +131,7 @@ impl Attn {
             temperature: None,
             gate: false,
             shares: None,
+            values_of_keys: false,
             out_scale: 1.0,
         }
     }
@@ -151,11 +154,12 @@ impl Attn {
 
     /// Numbers of its matrices and norms.
     pub(crate) fn parameters(&self, dim: usize) -> usize {
-        let kv = if self.shares.is_some() { 0 } else { self.k_dim() + self.v_dim() };
+        let values = if self.values_of_keys { 0 } else { self.v_dim() };
+        let kv = if self.shares.is_some() { 0 } else { self.k_dim() + values };
         let gate = if self.gate { self.out_dim() } else { 0 };
         let norms = match self.qk_norm.map(|n| n.scope) {
             None | Some(NormScope::Plain) => 0,
-            Some(NormScope::Head) => 2 * self.head_dim,
+            Some(NormScope::Head) => self.head_dim * (1 + usize::from(self.shares.is_none())),
             Some(NormScope::EachHead | NormScope::Row) => self.q_dim() + self.k_dim(),
         };
         dim * (self.q_dim() + kv + self.out_dim() + gate) + norms
@@ -181,10 +185,14 @@ impl Attn {
         let fused_gate = self.gate && from.has_shape("attn_q.weight", &[2 * widths[0], from.dim]);
         let mut gate = None;
         let (q, kv) = if self.shares.is_some() {
+            // Some files have them nevertheless.
+            ["attn_k.weight", "attn_v.weight", "attn_k_norm.weight"]
+                .iter()
+                .for_each(|name| from.pass_over(name));
             (from.linear("attn_q", widths[0], from.dim)?, None)
         } else if from.has("attn_qkv.weight") {
             let [q, k, v] = from.split("attn_qkv", widths, from.dim)?;
-            (q, Some((k, v)))
+            (q, Some((k, Some(v))))
         } else {
             let k = from.linear("attn_k", widths[1], from.dim)?;
             let q = match fused_gate {
@@ -196,7 +204,8 @@ impl Attn {
                     q
                 }
             };
-            (q, Some((k, from.linear("attn_v", widths[2], from.dim)?)))
+            let own = !self.values_of_keys;
+            (q, Some((k, own.then(|| from.linear("attn_v", widths[2], from.dim)).transpose()?)))
         };
         if self.gate && gate.is_none() {
             gate = Some(from.linear("attn_gate", self.out_dim(), from.dim)?);
@@ -233,7 +242,7 @@ impl Attn {
             |part: &str, out: usize, inner: usize| from.linear(&format!("{prefix}{part}"), out, inner);
         Ok(Weights {
             q: linear("q", self.q_dim(), width)?,
-            kv: Some((linear("k", self.k_dim(), width)?, linear("v", self.v_dim(), width)?)),
+            kv: Some((linear("k", self.k_dim(), width)?, Some(linear("v", self.v_dim(), width)?))),
             o: linear("output", from.dim, self.out_dim())?,
             gate: None,
             q_norm: None,
@@ -266,7 +275,7 @@ impl Attn {
         let to: Vec<&B::Linear> = [Some(&w.q), w.gate.as_ref()]
             .into_iter()
             .flatten()
-            .chain(w.kv.iter().flat_map(|(k, v)| [k, v]))
+            .chain(w.kv.iter().flat_map(|(k, v)| std::iter::once(k).chain(v)))
             .collect();
         let mut rows = backend.project(from.x, from.norm, &to)?;
         for (rows, narrow) in rows.iter_mut().zip(beside) {
@@ -279,9 +288,14 @@ impl Attn {
         let q = self.warmed(q, from)?;
         let kv = match &w.kv {
             None => None,
-            Some(_) => {
-                let k = self.prepare(next()?, self.k_dim(), w.k_norm.as_ref(), from)?;
-                let v = self.clipped(next()?, self.v_dim(), from)?;
+            Some((_, own)) => {
+                let k = next()?;
+                let v = match own {
+                    Some(_) => next()?,
+                    None => backend.host(&[&k], self.v_dim(), &mut |_, k, v| v.copy_from_slice(k[0]))?,
+                };
+                let k = self.prepare(k, self.k_dim(), w.k_norm.as_ref(), from)?;
+                let v = self.clipped(v, self.v_dim(), from)?;
                 let normed = w.v_norm.as_ref().map(|n| backend.normed(&v, n)).transpose()?;
                 Some((k, normed.unwrap_or(v)))
             }

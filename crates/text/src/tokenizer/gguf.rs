@@ -34,7 +34,7 @@ use crate::{Error, Result};
 pub struct GgufVocab {
     /// Where it comes from, for error messages: the file's name.
     pub origin: String,
-    /// `model`: "llama", "gpt2", "bert", "t5" or "rwkv".
+    /// `model`: "llama", "gpt2", "gemma4", "bert", "t5" or "rwkv".
     pub model: String,
     /// `pre`: the name of the pre-tokenizer.
     pub pre: Option<String>,
@@ -88,11 +88,12 @@ pub(crate) fn load(mut vocab: GgufVocab) -> Result<Parts> {
     let mut parts = match vocab.model.as_str() {
         "llama" => spm(vocab),
         "gpt2" => bpe(vocab),
+        "gemma4" => escaped_bpe(vocab),
         "bert" => wordpiece(vocab),
         "t5" => unigram(vocab),
         "rwkv" => rwkv(vocab),
         other => Err(format!(
-            "tokenizer.ggml.model is {other:?}; known are \"llama\", \"gpt2\", \"bert\", \"t5\" and \"rwkv\""
+            "tokenizer.ggml.model is {other:?}; known are \"llama\", \"gpt2\", \"gemma4\", \"bert\", \"t5\" and \"rwkv\""
         )),
     }
     .map_err(|what| Error::tokenizer(origin, what))?;
@@ -218,6 +219,22 @@ fn bpe(vocab: GgufVocab) -> Result<Parts, String> {
     parts.splitter = Some(split::splitter(rule.patterns)?);
     parts.decoder = Some(DecoderWrapper::ByteLevel(ByteLevel::new(false, true, false)));
     vocab.around(&mut parts, rule.bos, false);
+    Ok(parts)
+}
+
+/// BPE over whole texts whose spaces are escaped as SentencePiece does, and whose unknown letters become bytes.
+fn escaped_bpe(vocab: GgufVocab) -> Result<Parts, String> {
+    let mut ids = HashMap::with_capacity(vocab.tokens.len());
+    for (id, token) in vocab.tokens.iter().enumerate() {
+        ids.entry(token.clone()).or_insert(id as u32);
+    }
+    let mut model = merges_model(ids, &vocab.merges, false)?;
+    (model.byte_fallback, model.fuse_unk) = (true, true);
+    model.unk_token = vocab.unk.and_then(|id| vocab.tokens.get(id as usize).cloned());
+    let mut parts = Parts::new(&vocab.origin, AnyModel::Library(Box::new(ModelWrapper::BPE(model))));
+    parts.normalizer = Some(NormalizerWrapper::Sequence(Normalizers::new(spm_normalizer(false)?)));
+    parts.decoder = Some(spm_decoder(false)?);
+    vocab.around(&mut parts, true, false);
     Ok(parts)
 }
 
