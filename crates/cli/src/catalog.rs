@@ -24,7 +24,8 @@ struct Row {
 /// Prints the table: fitted to a terminal, complete lines with tabs where there is none.
 pub fn run(args: &CatalogArgs) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    let rows = models::supported().map(|(title, gguf, classes)| Row { title, gguf, classes: classes.to_vec() });
+    let rows =
+        models::supported().map(|(title, gguf, classes)| Row { title, gguf, classes: classes.to_vec() });
     if args.json {
         let row = |row: Row| json!({ "models": row.title, "gguf": row.gguf, "classes": row.classes });
         let rows: Vec<Value> = rows.map(row).collect();
@@ -34,7 +35,9 @@ pub fn run(args: &CatalogArgs) -> Result<()> {
     let rows: Vec<Row> = rows.collect();
     let text = match out.is_terminal() {
         true => fitted(&rows, terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0))),
-        false => rows.iter().map(|r| format!("{}\t{}\t{}\n", r.title, r.gguf, r.classes.join(", "))).collect(),
+        false => {
+            rows.iter().map(|r| format!("{}\t{}\t{}\n", r.title, r.gguf, r.classes.join(", "))).collect()
+        }
     };
     Ok(out.write_all(text.as_bytes())?)
 }

@@ -187,9 +187,9 @@ impl TagReader {
         match self.mode {
             Mode::Call | Mode::Bare => self.close_call(""),
             Mode::Header => {
-                let header = std::mem::take(&mut self.buffer);
+                let head = std::mem::take(&mut self.opener) + &self.buffer;
                 self.fresh = false;
-                self.say(Mode::Content, &header);
+                self.say(Mode::Content, &head);
             }
             Mode::Content => {
                 let space = std::mem::take(&mut self.space);
@@ -282,12 +282,23 @@ impl TagReader {
             self.route(mark.text);
             return;
         }
-        self.space.clear();
-        self.fresh = true;
-        self.mode = mark.to;
+        if mark.to == Mode::Header {
+            // What was said goes on if the head turns out to be none.
+            mark.text.clone_into(&mut self.opener);
+            self.mode = Mode::Header;
+            return;
+        }
+        self.begin(mark.to);
         if mark.to == Mode::Call {
             mark.text.clone_into(&mut self.opener);
         }
+    }
+
+    /// A part begins: white space in front of it is left out.
+    fn begin(&mut self, mode: Mode) {
+        self.space.clear();
+        self.fresh = true;
+        self.mode = mode;
     }
 
     /// Whether the call that is being read is in the midst of a string: what looks like a tag there is none.
@@ -299,18 +310,18 @@ impl TagReader {
     fn route(&mut self, end: &str) {
         let head = std::mem::take(&mut self.buffer);
         let goes = self.dialect.headed().map_or(Goes::Content, |family| (family.route)(head.trim()));
-        self.space.clear();
-        self.fresh = true;
-        self.opener.clear();
-        self.mode = match goes {
-            Goes::Reasoning => Mode::Reasoning,
-            Goes::Content | Goes::Nowhere => Mode::Content,
-            Goes::Call(_) => Mode::Call,
-        };
+        let opener = std::mem::take(&mut self.opener);
         match goes {
-            Goes::Call(to) => self.buffer = to + "\n",
-            Goes::Nowhere => self.text(&(head + end)),
-            _ => {}
+            Goes::Reasoning => self.begin(Mode::Reasoning),
+            Goes::Content => self.begin(Mode::Content),
+            Goes::Call(to) => {
+                self.begin(Mode::Call);
+                self.buffer = to + "\n";
+            }
+            Goes::Nowhere => {
+                self.mode = Mode::Content;
+                self.text(&(opener + &head + end));
+            }
         }
     }
 

@@ -13,17 +13,31 @@ const THOUGHT: &str = "Rome, then;\n\nthe 3 is a count.";
 const WORDS: &str = "I will look.";
 const ID: &str = "call12345";
 
-/// Templates whose own rendering is not what a model writes, and what is wrong with it.
-const FAULTY: &[(&str, &str)] = &[
-    ("mistral-common/v2_spm", "writes &#34; for a quotation mark"),
-    ("mistral-common/v3_spm", "writes &#34; for a quotation mark"),
-    ("mistral-common/v3_image_spm", "writes &#34; for a quotation mark"),
-    ("mistral-common/v7_spm", "writes &#34; for a quotation mark"),
-    ("mistral-common/v7_image_spm", "writes &#34; for a quotation mark"),
-    ("mistral-common/v7_audio", "writes &#34; for a quotation mark"),
-    ("mistral-common/v7_image", "writes &#34; for a quotation mark"),
-    ("vllm/tool_chat_template_toolace", "writes texts without quotation marks"),
+/// Templates whose own rendering (of this turn, or of all) is not what a model writes, and what is wrong
+/// with it.
+const FAULTY: &[(&str, &str, &str)] = &[
+    ("mistral-common/v2_spm", "", "writes &#34; for a quotation mark"),
+    ("mistral-common/v3_spm", "", "writes &#34; for a quotation mark"),
+    ("mistral-common/v3_image_spm", "", "writes &#34; for a quotation mark"),
+    ("mistral-common/v7_spm", "", "writes &#34; for a quotation mark"),
+    ("mistral-common/v7_image_spm", "", "writes &#34; for a quotation mark"),
+    ("mistral-common/v7_audio", "", "writes &#34; for a quotation mark"),
+    ("mistral-common/v7_image", "", "writes &#34; for a quotation mark"),
+    ("vllm/tool_chat_template_toolace", "", "writes texts without quotation marks"),
+    ("llama.cpp/LFM2.5-8B-A1B", "text", "writes texts without escapes"),
+    ("llama.cpp/openai-gpt-oss-120b", "words", "writes what is said beside a call as a thought"),
+    ("llama.cpp/Apriel-1.6-15b-Thinker-fixed", "thought", "leaves out the words that begin a thought"),
+    (
+        "llama.cpp/Apriel-1.6-15b-Thinker-fixed",
+        "thought and words",
+        "leaves out the words that begin a thought",
+    ),
+    ("llama.cpp/Apriel-1.6-15b-Thinker-fixed", "reasoning", "leaves out the words that begin a thought"),
+    ("hfjs/NousResearch/Hermes-2-Pro-Llama-3-8B (JSON Schema)", "two", "opens the first of two calls only"),
 ];
+
+/// The question before the turn.
+const QUESTION: &str = "Hi?";
 
 fn tools() -> Value {
     let parameters = json!({"type": "object", "properties": {
@@ -58,11 +72,27 @@ fn turns() -> Vec<Turn> {
     let of = |name, calls| Turn { name, calls, ..Turn::default() };
     vec![
         of("one", one()),
-        of("types", call(json!({"city": "Rome", "exact": true, "share": 0.25, "tags": ["a", "b c"], "where": {"lat": -1.5}}))),
-        of("text", call(json!({"city": "Köln \"am\" Rhein", "note": "it's {1, 2}: <b>é</b>\nline [2] \\n 100% 日本"}))),
+        of(
+            "types",
+            call(
+                json!({"city": "Rome", "exact": true, "share": 0.25, "tags": ["a", "b c"], "where": {"lat": -1.5}}),
+            ),
+        ),
+        of(
+            "text",
+            call(
+                json!({"city": "Köln \"am\" Rhein", "note": "it's {1, 2}: <b>é</b>\nline [2] \\n 100% 日本"}),
+            ),
+        ),
         of("number as text", call(json!({"city": "Rome", "code": "007", "note": "true"}))),
         of("no arguments", vec![("clock", json!({}))]),
-        of("two", vec![("get_weather", json!({"city": "Rome"})), ("get_weather", json!({"city": "Oslo", "days": 2}))]),
+        of(
+            "two",
+            vec![
+                ("get_weather", json!({"city": "Rome"})),
+                ("get_weather", json!({"city": "Oslo", "days": 2})),
+            ],
+        ),
         Turn { content: Some(WORDS), ..of("words", one()) },
         Turn { thought: true, ..of("thought", one()) },
         Turn { thought: true, content: Some(WORDS), ..of("thought and words", one()) },
@@ -81,8 +111,7 @@ fn message(turn: &Turn, as_text: bool, in_parts: bool) -> Value {
         message["tool_calls"] = calls.collect();
     }
     if turn.thought && in_parts {
-        message["content"] =
-            json!([{"type": "thinking", "thinking": THOUGHT}, {"type": "text", "text": turn.content.unwrap_or("")}]);
+        message["content"] = json!([{"type": "thinking", "thinking": THOUGHT}, {"type": "text", "text": turn.content.unwrap_or("")}]);
     } else if turn.thought {
         for key in ["reasoning_content", "reasoning", "thinking", "thought"] {
             message[key] = THOUGHT.into();
@@ -92,7 +121,7 @@ fn message(turn: &Turn, as_text: bool, in_parts: bool) -> Value {
 }
 
 fn render(template: &ChatTemplate, answer: Option<Value>, with_tools: bool) -> Option<String> {
-    let mut messages = vec![json!({"role": "user", "content": "Hi?"})];
+    let mut messages = vec![json!({"role": "user", "content": QUESTION})];
     let add_generation_prompt = answer.is_none();
     messages.extend(answer);
     let tools = with_tools.then(tools);
@@ -102,16 +131,19 @@ fn render(template: &ChatTemplate, answer: Option<Value>, with_tools: bool) -> O
 
 /// The prompt, and the answer that follows it in `whole`. A template may make a model answer in another way than the
 /// answer that it is shown was given (without a reasoning): then the prompt is as much as both have in common.
-fn cut<'a>(whole: &'a str, asked: &str) -> (&'a str, &'a str) {
-    let same = whole.char_indices().zip(asked.chars()).find(|((_, a), b)| a != b);
-    let mut at = same.map_or(whole.len().min(asked.len()), |((at, _), _)| at);
-    if let Some(open) = whole[..at].rfind(['<', '['])
-        && at < asked.len()
-        && !whole[open..at].contains(['>', ']', '\n', ' '])
+fn cut<'a>(whole: &'a str, asked: &str) -> Option<(&'a str, &'a str)> {
+    let behind = |text: &str| Some(text.rfind(QUESTION)? + QUESTION.len());
+    let (begin, head) = (behind(whole)?, &asked[behind(asked)?..]);
+    let rest = &whole[begin..];
+    let same = rest.char_indices().zip(head.chars()).find(|((_, a), b)| a != b);
+    let mut at = same.map_or(rest.len().min(head.len()), |((at, _), _)| at);
+    if let Some(open) = rest[..at].rfind(['<', '['])
+        && at < head.len()
+        && !rest[open..at].contains(['>', ']', '\n', ' '])
     {
         at = open;
     }
-    whole.split_at(at)
+    Some(whole.split_at(begin + at))
 }
 
 /// Without the tokens that end an answer: what follows the words of a plain answer, or another of `ends`.
@@ -120,7 +152,9 @@ fn without_end<'a>(answer: &'a str, plain_end: &str, ends: &[&str]) -> &'a str {
         return answer;
     }
     let mut answer = answer.trim_end();
-    while let Some(shorter) = ends.iter().filter(|end| !end.is_empty()).find_map(|end| answer.strip_suffix(end)) {
+    while let Some(shorter) =
+        ends.iter().filter(|end| !end.is_empty()).find_map(|end| answer.strip_suffix(end))
+    {
         answer = shorter.trim_end();
     }
     answer
@@ -129,7 +163,9 @@ fn without_end<'a>(answer: &'a str, plain_end: &str, ends: &[&str]) -> &'a str {
 fn read(mut reader: TagReader, pieces: impl Iterator<Item = String>) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     let mut add = |part: Part| match (parts.last_mut(), part) {
-        (Some(Part::Content(a)), Part::Content(b)) | (Some(Part::Reasoning(a)), Part::Reasoning(b)) => *a += &b,
+        (Some(Part::Content(a)), Part::Content(b)) | (Some(Part::Reasoning(a)), Part::Reasoning(b)) => {
+            *a += &b
+        }
         (_, part) => parts.push(part),
     };
     for piece in pieces {
@@ -152,19 +188,40 @@ impl Row {
         let with_tools = !turn.calls.is_empty();
         let whole = render(&self.template, Some(message(turn, as_text, in_parts)), with_tools)?;
         let asked = render(&self.template, None, with_tools)?;
-        let (prompt, answer) = cut(&whole, &asked);
-        let calls = turn.calls.iter().all(|(name, _)| answer.contains(name));
+        let (prompt, answer) = cut(&whole, &asked)?;
+        let city = |arguments: &Value| answer.contains(arguments["city"].as_str().unwrap_or_default());
+        let calls = turn
+            .calls
+            .iter()
+            .all(|(name, arguments)| answer.contains(name) && (turn.name == "text" || city(arguments)));
         let first = THOUGHT.split('\n').next().unwrap();
         let thought = !turn.thought || answer.contains(first);
-        let parts_as_text = ["'type': 'thinking'", "\"type\": \"thinking\""].iter().any(|text| answer.contains(text));
+        let parts_as_text =
+            ["'type': 'thinking'", "\"type\": \"thinking\""].iter().any(|text| answer.contains(text));
         if !(calls && thought) || parts_as_text {
             return None;
         }
         let plain = render(&self.template, Some(json!({"role": "assistant", "content": WORDS})), with_tools);
-        let plain_end = plain.as_deref().and_then(|plain| plain.rsplit_once(WORDS)).map_or("\0", |(_, end)| end);
+        let plain_end =
+            plain.as_deref().and_then(|plain| plain.rsplit_once(WORDS)).map_or("\0", |(_, end)| end);
         let asked_end = asked.strip_prefix(prompt).unwrap_or_default();
         let last_token = plain_end.trim_end().rfind('<').map_or("\0", |at| plain_end[at..].trim_end());
-        let ends = [&self.eos, "<|eom_id|>", "<|eot_id|>", "<|tool_response>", last_token, asked_end];
+        // Some go on with the beginning of the next turn.
+        let next = [
+            "<|START_THINKING|><|END_THINKING|>",
+            "<|START_THINKING|>",
+            "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
+        ];
+        let ends = [
+            &self.eos,
+            "<|eom_id|>",
+            "<|eot_id|>",
+            "<|tool_response>",
+            "<|END_OF_TURN_TOKEN|>",
+            last_token,
+            asked_end,
+        ];
+        let ends = [&next[..], &ends].concat();
         Some((prompt.to_owned(), without_end(answer, plain_end, &ends).to_owned()))
     }
 
@@ -189,7 +246,10 @@ impl Row {
             Part::Call(call) => Some(call),
             _ => None,
         });
-        let right = calls.clone().map(|c| (c.name.as_str(), &c.arguments)).eq(turn.calls.iter().map(|(n, a)| (*n, a)));
+        let right = calls
+            .clone()
+            .map(|c| (c.name.as_str(), &c.arguments))
+            .eq(turn.calls.iter().map(|(n, a)| (*n, a)));
         let id_lost = answer.contains(&ID[..ID.len() - 1]) && calls.clone().any(|call| call.id.is_none());
         let words = turn.content.filter(|words| answer.contains(words));
         let faults = [
@@ -198,7 +258,8 @@ impl Row {
             (text(false) != words, "content"),
             (text(true) != turn.thought.then_some(THOUGHT), "reasoning"),
         ];
-        let faults: Vec<&str> = faults.into_iter().filter(|(wrong, _)| *wrong).map(|(_, what)| what).collect();
+        let faults: Vec<&str> =
+            faults.into_iter().filter(|(wrong, _)| *wrong).map(|(_, what)| what).collect();
         (!faults.is_empty()).then(|| format!("{faults:?} by {:?}: {parts:?}", dialect.names()))
     }
 
@@ -231,8 +292,9 @@ fn turns_that_real_templates_write_are_read_back() {
             continue;
         };
         let id = row["id"].as_str().unwrap().to_owned();
-        let is_faulty = FAULTY.iter().any(|(name, _)| *name == id);
         let row = Row { template, id, eos: eos.unwrap_or_default().to_owned() };
+        let is_faulty =
+            |turn: &str| FAULTY.iter().any(|(name, of, _)| *name == row.id && (of.is_empty() || *of == turn));
         let results: Vec<_> = turns().iter().filter_map(|turn| Some((turn.name, row.check(turn)?))).collect();
         templates += usize::from(!results.is_empty());
         for (name, result) in results {
@@ -241,13 +303,16 @@ fn turns_that_real_templates_write_are_read_back() {
                     let count = passed.get(name).and_then(Value::as_u64).unwrap_or(0);
                     passed.insert(name.to_owned(), (count + 1).into());
                 }
-                Err(_) if is_faulty => faulty += 1,
+                Err(_) if is_faulty(name) => faulty += 1,
                 Err(wrong) => failures.push(wrong),
             }
         }
     }
     let all: u64 = passed.values().filter_map(Value::as_u64).sum();
-    println!("{templates} templates write reasoning or calls: {all} of {} turns read back", all + failures.len() as u64);
+    println!(
+        "{templates} templates write reasoning or calls: {all} of {} turns read back",
+        all + failures.len() as u64
+    );
     println!("{}; {faulty} of faulty templates left out", Value::from(passed));
     assert!(all > 0, "no template wrote a turn");
     assert!(failures.is_empty(), "{} differ:\n{}", failures.len(), failures.join("\n"));

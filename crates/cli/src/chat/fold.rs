@@ -20,7 +20,15 @@ impl Fold {
     /// For so many columns, beginning behind what takes `column` of them.
     pub fn new(width: usize, column: usize, hang: &str) -> Self {
         let hang = if hang.width() * 2 > width { "" } else { hang };
-        Self { width, hang: hang.to_owned(), column, space: 0, word: String::new(), word_width: 0, in_code: false }
+        Self {
+            width,
+            hang: hang.to_owned(),
+            column,
+            space: 0,
+            word: String::new(),
+            word_width: 0,
+            in_code: false,
+        }
     }
 
     /// What a piece of text adds to the screen.

@@ -137,13 +137,12 @@ impl Shown {
     fn reasoning(&mut self, text: &str) -> Result<()> {
         let Screen { styled, interactive } = self.screen;
         let first = self.thought.is_none();
-        let begun = || Thought { since: Instant::now(), told: None, words: 0, fold: Fold::new(width(), 0, "") };
+        let begun =
+            || Thought { since: Instant::now(), told: None, words: 0, fold: Fold::new(width(), 0, "") };
         let thought = self.thought.get_or_insert_with(begun);
         thought.words += text.matches(char::is_whitespace).count();
         match self.thinking {
-            Thinking::Show if styled => {
-                write(&format!("{DIM}{}{PLAIN}", thought.fold.push(&clean(text))))
-            }
+            Thinking::Show if styled => write(&format!("{DIM}{}{PLAIN}", thought.fold.push(&clean(text)))),
             Thinking::Show if interactive => {
                 write(&format!("{}{}", if first { "[thinking]\n" } else { "" }, clean(text)))
             }

@@ -95,7 +95,8 @@ impl Settings {
         if let Err(error) = parsed {
             // Its first paragraph: what was found, and what could have been.
             let message = error.render().to_string();
-            let lines: Vec<&str> = message.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+            let lines: Vec<&str> =
+                message.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
             bail!("/set: {}", lines.join(" ").trim_start_matches("error: "));
         }
         (self.changed, self.now) = (changed, now);

@@ -6,8 +6,9 @@
 
 use serde_json::{Map, Value, json};
 
-/// How JSON is laid out: at most so much white space between two tokens, so that no answer is lost in it.
-const SPACE: &str = r"[\x20\x0A\x0D\x09]{1,64}";
+/// How JSON is laid out: between two tokens, a blank or two, or one new line and its indentation. That is what writers of
+/// JSON write; with more a weak model loses itself in it.
+const SPACE: &str = r"\x20{1,2}|\x0D?\x0A(\x20{0,32}|\x09{0,8})";
 
 /// Any object.
 pub fn object() -> Value {

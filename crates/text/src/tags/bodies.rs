@@ -44,14 +44,16 @@ pub(super) fn keyed(body: &str, _: &Tools) -> Option<Vec<ToolCall>> {
     list.into_iter().map(one).collect::<Option<Vec<_>>>().filter(|calls| !calls.is_empty())
 }
 
-/// Without a tag, or with Llama's: JSON objects, which may have `;` between them, or Python calls.
+/// Without a tag, or with Llama's: JSON objects, which may have `;` between them, Python calls, or Python's dictionaries.
 pub(super) fn bare(body: &str, tools: &Tools) -> Option<Vec<ToolCall>> {
     let body = unfenced(body);
     let each = || body.split(';').map(|part| json(part, tools)).collect::<Option<Vec<_>>>();
+    let literal = |text: &str| listed_calls(&pythonic::value(text)?).filter(|calls| !calls.is_empty());
     json(body, tools)
         .or_else(|| each().map(|lists| lists.concat()))
         .or_else(|| pythonic::calls(body))
-        .or_else(|| listed_calls(&pythonic::value(body)?).filter(|calls| !calls.is_empty()))
+        .or_else(|| literal(body))
+        .or_else(|| literal(&format!("[{body}]")))
 }
 
 /// Without the fence of a block of code.

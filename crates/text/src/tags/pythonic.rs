@@ -87,7 +87,8 @@ impl<'a> Reader<'a> {
     /// A name; dots are part of it.
     fn name(&mut self) -> Option<&'a str> {
         let text = self.rest.trim_start();
-        let end = text.find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '.' | '-'))).unwrap_or(text.len());
+        let end =
+            text.find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '.' | '-'))).unwrap_or(text.len());
         let (name, rest) = text.split_at(end);
         self.rest = rest;
         name.chars().next().filter(|c| c.is_alphabetic() || *c == '_').map(|_| name)

@@ -89,12 +89,22 @@ const fn reasoning(name: &'static str, when: &'static [&'static str], marks: &'s
 }
 
 /// Calls of JSON.
-const fn calls(name: &'static str, when: &'static [&'static str], marks: &'static [Mark], body: Body) -> Family {
+const fn calls(
+    name: &'static str,
+    when: &'static [&'static str],
+    marks: &'static [Mark],
+    body: Body,
+) -> Family {
     Family { body, ..reasoning(name, when, marks) }
 }
 
 /// Calls of another form.
-const fn forms(name: &'static str, when: &'static [&'static str], marks: &'static [Mark], body: Body) -> Family {
+const fn forms(
+    name: &'static str,
+    when: &'static [&'static str],
+    marks: &'static [Mark],
+    body: Body,
+) -> Family {
     Family { json: false, ..calls(name, when, marks, body) }
 }
 
@@ -184,6 +194,8 @@ pub(super) const REASONING: &[Family] = &[
         &["[BEGIN FINAL RESPONSE]"],
         &[
             first("Here are my reasoning steps:\n", Reasoning),
+            first("<thinking>", Reasoning),
+            mark("</thinking>", Reasoning, Content),
             mark("[BEGIN FINAL RESPONSE]", Reasoning, Content),
             mark("[END FINAL RESPONSE]", Content, Aside),
         ],
@@ -218,6 +230,8 @@ pub(super) const REASONING: &[Family] = &[
             mark("Here's my response:", Reasoning, Content),
         ],
     ),
+    // It writes <response> around what tools answer.
+    reasoning("think", &["<minimax:tool_call>", "<think>"], &THINK),
     reasoning(
         "granite-think",
         &["<think>", "<response>"],
@@ -229,16 +243,8 @@ pub(super) const REASONING: &[Family] = &[
             mark("</response>", Content, Aside),
         ],
     ),
-    reasoning(
-        "hunyuan",
-        &["<think>", "<answer>"],
-        &[
-            first("<think>", Reasoning),
-            mark("</think>", Reasoning, Content),
-            first("<answer>", Content),
-            mark("</answer>", Content, Content),
-        ],
-    ),
+    reasoning("hunyuan", &["<think>", "<answer>"], &HUNYUAN),
+    reasoning("hunyuan", &["<think>", "<|extra_0|>"], &HUNYUAN),
     reasoning(
         "seed",
         &["<seed:think>"],
@@ -251,10 +257,21 @@ pub(super) const REASONING: &[Family] = &[
     ),
     reasoning("think", &["</think>"], &THINK),
     reasoning("think", &["<think>"], &THINK),
-    reasoning("thought", &["<thought>"], &[first("<thought>", Reasoning), mark("</thought>", Reasoning, Content)]),
+    reasoning(
+        "thought",
+        &["<thought>"],
+        &[first("<thought>", Reasoning), mark("</thought>", Reasoning, Content)],
+    ),
 ];
 
 const THINK: [Mark; 2] = [first("<think>", Reasoning), mark("</think>", Reasoning, Content)];
+
+const HUNYUAN: [Mark; 4] = [
+    first("<think>", Reasoning),
+    mark("</think>", Reasoning, Content),
+    first("<answer>", Content),
+    mark("</answer>", Content, Content),
+];
 
 const XML: [Mark; 2] = [mark("<tool_call>", Content, Call), mark("</tool_call>", Call, Content)];
 
@@ -415,18 +432,18 @@ pub(super) const CALLS: &[Family] = &[
         ],
         bodies::json,
     ),
+    calls(
+        "tool-calls",
+        &["<tool_calls>"],
+        &[mark("<tool_calls>", Content, Call), mark("</tool_calls>", Call, Content)],
+        bodies::json,
+    ),
     calls("hermes", &["<tool_call>"], &XML, bodies::json),
     forms(
         "lfm",
         &["<|tool_call_start|>"],
         &[mark("<|tool_call_start|>", Content, Call), mark("<|tool_call_end|>", Call, Content)],
         bodies::bare,
-    ),
-    calls(
-        "tool-calls",
-        &["<tool_calls>"],
-        &[mark("<tool_calls>", Content, Call), mark("</tool_calls>", Call, Content)],
-        bodies::json,
     ),
     calls(
         "nemotron",
@@ -492,7 +509,7 @@ pub(super) const CALLS: &[Family] = &[
             bodies::harmony,
         )
     },
-    calls("phi", &["functools["], &[first("functools[", Call)], bodies::listed),
+    Family { bare: true, ..calls("phi", &["functools["], &[first("functools[", Call)], bodies::listed) },
     Family {
         bare: true,
         ..forms(
