@@ -44,6 +44,58 @@ pub fn by_place(root: &mut Schema) {
     names.insert(base.clone(), String::new());
     collect(root, &base, "", draft, &mut names);
     replace(root, &base, draft, &names);
+    let mut copies = Map::new();
+    let before = Value::Object(root.clone());
+    to_definitions(root, &before, &mut copies);
+    if copies.is_empty() {
+        return;
+    }
+    if let Value::Object(definitions) = root.entry("$defs").or_insert_with(|| Map::new().into()) {
+        definitions.extend(copies);
+    }
+}
+
+/// Keywords that `rewrite.rs` may take away, with what is in them.
+const TAKEN: &[&str] =
+    &["if", "then", "else", "not", "dependencies", "dependentSchemas", "propertyNames", "oneOf"];
+
+/// A reference into what may be taken away, or by escapes that the library does not read, becomes one to a copy.
+fn to_definitions(schema: &mut Schema, root: &Value, copies: &mut Schema) {
+    if let Some(place) =
+        schema.get("$ref").and_then(Value::as_str).and_then(|target| target.strip_prefix("#/"))
+    {
+        let moves = place.contains(['~', '%']) || place.split('/').any(|part| TAKEN.contains(&part));
+        let name = format!("at {}", place.replace(['~', '%', '/'], " "));
+        let target = root.pointer(&format!("/{}", decoded(place))).filter(|_| moves);
+        if let Some(mut target) = target.cloned() {
+            schema.insert("$ref".to_owned(), Value::from(format!("#/$defs/{name}")));
+            if !copies.contains_key(&name) {
+                copies.insert(name.clone(), Value::Null);
+                target.as_object_mut().into_iter().for_each(|inner| to_definitions(inner, root, copies));
+                copies.insert(name, target);
+            }
+        }
+    }
+    super::schema::each_inner(schema, &mut |inner| to_definitions(inner, root, copies));
+}
+
+/// Without `%xx`.
+fn decoded(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        match part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                bytes.extend_from_slice(&part.as_bytes()[2..]);
+            }
+            None => {
+                bytes.push(b'%');
+                bytes.extend_from_slice(part.as_bytes());
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// What a schema calls itself, in full, without the fragment.
@@ -152,6 +204,19 @@ mod tests {
         ] {
             assert_eq!(joined(base, reference), expected, "{base} {reference}");
         }
+    }
+
+    #[test]
+    fn what_is_taken_away_is_copied_first() {
+        let mut schema = json!({
+            "properties": {"a": {"$ref": "#/if"}, "b": {"$ref": "#/$defs/x~1y%25"}}, "if": {"type": "null"},
+            "$defs": {"x/y%": {"properties": {"c": {"$ref": "#/$defs/x~1y%25"}}}}
+        });
+        by_place(schema.as_object_mut().unwrap());
+        assert_eq!(schema["properties"]["a"]["$ref"], "#/$defs/at if");
+        assert_eq!(schema["$defs"]["at if"], json!({"type": "null"}));
+        let name = schema["properties"]["b"]["$ref"].as_str().unwrap()["#/$defs/".len()..].to_owned();
+        assert_eq!(schema["$defs"][&name]["properties"]["c"]["$ref"], format!("#/$defs/{name}"));
     }
 
     #[test]

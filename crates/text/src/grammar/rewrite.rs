@@ -7,6 +7,8 @@ type Schema = Map<String, Value>;
 
 /// How many options a `oneOf` may have to be told apart pair by pair.
 const OPTIONS: usize = 8;
+/// How much text a schema may have that is repeated: nested, repetitions multiply.
+const REPEATED: usize = 1 << 14;
 /// Keywords that take part in what `unevaluated...` looks at and depend on the instance.
 const CONDITIONAL: &[&str] = &[
     "anyOf",
@@ -34,18 +36,23 @@ const PATTERNS: &[(&str, &str)] = &[
 
 /// Rewrites a schema and those in it. `apart`: tells the options of `oneOf` apart too.
 pub fn rewrite(schema: &mut Schema, apart: bool) {
+    // These look at the schemas within as they were written.
+    unevaluated(schema, "unevaluatedProperties", properties_beyond);
+    unevaluated(schema, "unevaluatedItems", items_beyond);
     super::schema::each_inner(schema, &mut |inner| rewrite(inner, apart));
     whole_numbers(schema);
     conditions(schema);
     format(schema);
-    unevaluated(schema, "unevaluatedProperties", properties_beyond);
-    unevaluated(schema, "unevaluatedItems", items_beyond);
     dependencies(schema);
     property_names(schema);
     negation(schema);
     if apart {
         one_of(schema);
     }
+}
+
+fn is_small(schema: &Value) -> bool {
+    schema.to_string().len() <= REPEATED
 }
 
 /// Adds a schema that has to hold too.
@@ -80,7 +87,7 @@ fn conditions(schema: &mut Schema) {
         ["if", "then", "else"].iter().for_each(|key| drop(schema.remove(*key)));
         return;
     }
-    if let Some(opposite) = schema.get("if").and_then(negated) {
+    if let Some(opposite) = schema.get("if").filter(|case| is_small(case)).and_then(negated) {
         let mut take = |key: &str| schema.remove(key).unwrap_or(Value::Bool(true));
         let (case, then, otherwise) = (take("if"), take("then"), take("else"));
         also(schema, json!({"anyOf": [{"allOf": [case, then]}, {"allOf": [opposite, otherwise]}]}));
@@ -182,8 +189,14 @@ fn dependencies(schema: &mut Schema) {
         let Some(Value::Object(map)) = schema.remove(key) else { continue };
         for (name, depends) in map {
             let absent = json!({"properties": {(name.clone()): false}});
-            let depends = if depends.is_array() { json!({"required": depends}) } else { depends };
-            let present = json!({"required": [name], "allOf": [depends]});
+            // Properties come in the order in which they are required: what others depend on first.
+            let present = match depends {
+                Value::Array(mut names) => {
+                    names.push(name.into());
+                    json!({ "required": names })
+                }
+                depends => json!({"required": [name], "allOf": [depends]}),
+            };
             also(schema, json!({"anyOf": [absent, present]}));
         }
     }
@@ -242,10 +255,10 @@ fn negation(schema: &mut Schema) {
 
 /// One and no other: where each option's opposite can be said.
 fn one_of(schema: &mut Schema) {
-    let Some(options) = schema.get("oneOf").and_then(Value::as_array).filter(|list| list.len() <= OPTIONS)
-    else {
+    let Some(options) = schema.get("oneOf").and_then(Value::as_array) else { return };
+    if options.len() > OPTIONS || !options.iter().all(is_small) {
         return;
-    };
+    }
     let Some(opposites) = options.iter().map(negated).collect::<Option<Vec<_>>>() else { return };
     let alone = |(i, option): (usize, &Value)| {
         let others = opposites.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, other)| other.clone());
@@ -381,7 +394,7 @@ mod tests {
         rewritten(json!({"format": "iri"}), json!({"format": "iri"}));
         rewritten(
             json!({"dependencies": {"a": ["b"]}}),
-            json!({"allOf": [{"anyOf": [{"properties": {"a": false}}, {"required": ["a"], "allOf": [{"required": ["b"]}]}]}]}),
+            json!({"allOf": [{"anyOf": [{"properties": {"a": false}}, {"required": ["b", "a"]}]}]}),
         );
         rewritten(
             json!({"allOf": [{"properties": {"a": {}}}], "unevaluatedProperties": false}),
