@@ -347,6 +347,32 @@ mod tests {
         assert_eq!(names().collect::<Vec<_>>(), all.split(' ').collect::<Vec<_>>());
     }
 
+    /// `INFLUENCE_WRITE_TABLES=1` writes it anew.
+    #[test]
+    fn the_commands_of_the_docs_are_those_of_the_program() {
+        let cell = |text: &str| text.replace('|', "\\|");
+        let row = |c: &Command| {
+            format!("| `/{}` | {} |\n", cell(format!("{} {}", c.name, c.argument).trim()), cell(c.help))
+        };
+        let table: String = TABLE.iter().map(row).collect();
+        let table = format!("| command | |\n|---|---|\n{table}");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/chat.md");
+        let page = std::fs::read_to_string(&path).unwrap();
+        let (open, close) =
+            ("<!-- commands: written by crates/cli/src/chat/commands.rs -->\n", "<!-- end -->");
+        let start = page.find(open).unwrap() + open.len();
+        let end = start + page[start..].find(close).unwrap();
+        if std::env::var_os("INFLUENCE_WRITE_TABLES").is_some() {
+            std::fs::write(&path, format!("{}{table}{}", &page[..start], &page[end..])).unwrap();
+            return;
+        }
+        assert_eq!(
+            page[start..end],
+            table,
+            "INFLUENCE_WRITE_TABLES=1 cargo test -p influence --bin influence writes it"
+        );
+    }
+
     #[test]
     fn a_fence_is_longer_than_those_within() {
         assert_eq!(longest_run("a ``` b `c`"), 3);

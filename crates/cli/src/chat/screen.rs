@@ -135,7 +135,7 @@ impl Shown {
     }
 
     fn reasoning(&mut self, text: &str) -> Result<()> {
-        let Screen { styled, interactive } = self.screen;
+        let Screen { styled, interactive, .. } = self.screen;
         let first = self.thought.is_none();
         let begun =
             || Thought { since: Instant::now(), told: None, words: 0, fold: Fold::new(width(), 0, "") };

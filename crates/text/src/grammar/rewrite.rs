@@ -122,7 +122,9 @@ fn properties_beyond(schema: &mut Schema, value: Value) -> Option<()> {
     }
     let mut name = |key: &str, names: Vec<String>| {
         let map = schema.entry(key).or_insert_with(|| json!({})).as_object_mut()?;
-        names.into_iter().for_each(|name| drop(map.entry(name).or_insert(Value::Bool(true))));
+        for name in names {
+            map.entry(name).or_insert(Value::Bool(true));
+        }
         Some(())
     };
     name("properties", seen.properties)?;
