@@ -19,7 +19,7 @@ pub struct Fold {
 impl Fold {
     /// For so many columns, beginning behind what takes `column` of them.
     pub fn new(width: usize, column: usize, hang: &str) -> Self {
-        let hang = if hang.width() * 2 > width { "" } else { hang };
+        let hang = if hang.width() * 3 >= width * 2 { "" } else { hang };
         Self {
             width,
             hang: hang.to_owned(),

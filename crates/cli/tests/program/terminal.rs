@@ -109,7 +109,7 @@ fn commands_are_completed_and_messages_have_several_lines() {
     prompt(&mut terminal);
     terminal.send("/he\t\r").unwrap();
     terminal.flush().unwrap();
-    until(&mut terminal, "what the model is told before all else");
+    until(&mut terminal, "what the model is told before all");
     until(&mut terminal, "Tab completes");
     prompt(&mut terminal);
     terminal.send_line("first\\").unwrap();

@@ -49,13 +49,26 @@ fn shown(value: &Value) -> String {
 
 /// A refusal by the library in the words of this program.
 pub fn explain(what: &str) -> String {
-    let what = what.lines().next().unwrap_or(what).trim();
-    match what.split_once("Unimplemented keys: ") {
-        Some((_, keys)) => format!(
-            "found {}, which cannot be enforced token by token; leave it out to do without",
-            keys.trim_matches(['[', ']'])
-        ),
-        None => what.to_owned(),
+    let first = what.lines().next().unwrap_or(what).trim();
+    let behind = |words: &str| first.split_once(words).map(|(_, rest)| rest.trim());
+    let unenforced = "which cannot be enforced token by token; leave it out to do without";
+    if let Some(keys) = behind("Unimplemented keys: ") {
+        format!("found {}, {unenforced}", keys.trim_matches(['[', ']']))
+    } else if let Some(format) = behind("Unknown format: ") {
+        format!("found the \"format\" {format:?}, {unenforced}")
+    } else if let Some(target) = behind("'referencing' feature; ref ") {
+        format!("found the \"$ref\" {target}, which leads out of the schema; expected one that stays in it")
+    } else if let Some(why) = behind("Unsatisfiable schema: ") {
+        format!("nothing satisfies the schema: {why}")
+    } else if is_one_of(first) {
+        format!("found a \"oneOf\" whose options cannot be told apart, {unenforced}, or say \"anyOf\"")
+    } else if first.contains("NoExtensionBias") {
+        "nothing that it allows can be written".to_owned()
+    } else {
+        // A regular expression's own words come last.
+        let own = what.lines().rev().map(str::trim).find(|line| line.starts_with("error: "));
+        let own = own.filter(|_| first.ends_with(':'));
+        own.map_or_else(|| first.to_owned(), |own| format!("{first} {}", own.trim_start_matches("error: ")))
     }
 }
 
