@@ -52,9 +52,15 @@ fn encoder(home: &Home, name: &str, edit: impl FnOnce(&mut Value)) -> PathBuf {
         std::fs::read(fixture(name, "model.safetensors")).unwrap(),
     );
     let vocab: Map<String, Value> = (0..67).map(|id| (format!("w{id}"), json!(id))).collect();
+    // A pair of texts is one after the other, the second of type 1.
+    let part = |id: &str, kind: u32| json!({"Sequence": {"id": id, "type_id": kind}});
+    let pairs = json!({
+        "type": "TemplateProcessing", "single": [part("A", 0)], "pair": [part("A", 0), part("B", 1)],
+        "special_tokens": {},
+    });
     let tokenizer = json!({
         "version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": { "type": "Whitespace" },
-        "post_processor": null, "decoder": null,
+        "post_processor": pairs, "decoder": null,
         "model": { "type": "WordLevel", "vocab": vocab, "unk_token": "w0" },
     });
     home.write(&format!("{name}/tokenizer.json"), tokenizer.to_string());

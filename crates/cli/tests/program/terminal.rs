@@ -123,6 +123,20 @@ fn commands_are_completed_and_messages_have_several_lines() {
 }
 
 #[test]
+fn lines_that_come_at_once_are_all_read() {
+    let home = Home::new();
+    let mut terminal = chat(&home, "xterm", &["--seed", "1", "--max-tokens", "8"]);
+    prompt(&mut terminal);
+    terminal.send("/set max-tokens 4\r/set top-k 3\r/stats\r").unwrap();
+    terminal.flush().unwrap();
+    until(&mut terminal, "max-tokens is 4");
+    until(&mut terminal, "top-k is 3");
+    until(&mut terminal, "nothing has been answered");
+    prompt(&mut terminal);
+    leave(terminal);
+}
+
+#[test]
 fn reasoning_is_folded_and_unfolded() {
     let home = Home::new();
     let folder = thinker(&home);
