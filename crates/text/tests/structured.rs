@@ -239,6 +239,20 @@ fn nobody_gets_lost_in_white_space() {
 }
 
 #[test]
+fn a_list_that_is_refused_leaves_all_other_texts() {
+    let factory = GrammarFactory::new(support::bytes()).unwrap();
+    let lists: [&[&str]; 4] = [&["a"], &["a", "ab", "b-"], &["", "é\n"], &["xx", "xy"]];
+    for list in lists {
+        let schema = serde_json::json!({"type": "string", "not": {"enum": list}});
+        let grammar = factory.compile(&Constraint::JsonSchema(schema)).unwrap();
+        for text in ["", "a", "ab", "abc", "b", "b-", "é\n", "é", "x", "xx", "xy", "xyz", "\n"] {
+            let written = support::byte_tokens(&Value::from(text).to_string());
+            assert_eq!(accepts(&grammar, &written), !list.contains(&text), "{list:?} {text:?}");
+        }
+    }
+}
+
+#[test]
 fn what_is_refused_is_named() {
     let factory = GrammarFactory::new(support::bytes()).unwrap();
     let refused = |constraint: Constraint| factory.compile(&constraint).unwrap_err().to_string();

@@ -405,21 +405,8 @@ mod tests {
         );
         let open = json!({"anyOf": [{"properties": {"a": {}}}], "unevaluatedProperties": false});
         rewritten(open.clone(), open);
-        rewritten(json!({"not": {"not": {"type": "null"}}}), json!({"allOf": [{"type": "null"}]}));
+        rewritten(json!({"not": {"not": {"type": "null"}}}), json!({"allOf": [{"type": ["null"]}]}));
         let kept = json!({"not": {"pattern": "a"}});
         rewritten(kept.clone(), kept);
-    }
-
-    #[test]
-    fn the_texts_that_a_list_leaves() {
-        let lists: [&[&str]; 4] = [&["a"], &["a", "ab", "b-"], &["", "é\n"], &["xx", "xy"]];
-        for list in lists {
-            let chars: Vec<Vec<char>> = list.iter().map(|text| text.chars().collect()).collect();
-            let chars: Vec<&[char]> = chars.iter().map(Vec::as_slice).collect();
-            let regex = fancy_regex::Regex::new(&format!("^(?:{})$", no_text_of(&chars))).unwrap();
-            for text in ["", "a", "ab", "abc", "b", "b-", "é\n", "é", "x", "xx", "xy", "xyz", "\n"] {
-                assert_eq!(regex.is_match(text).unwrap(), !list.contains(&text), "{list:?} {text:?}");
-            }
-        }
     }
 }
