@@ -213,7 +213,8 @@ fn branch(chat: &mut Chat, number: &str) -> Result<Go> {
     (chat.talk.parent, chat.talk.id, chat.talk.title) = (chat.talk.id, None, None);
     chat.keep()?;
     let of = chat.talk.parent.map_or(String::new(), |id| format!(" of conversation {id}"));
-    chat.screen.note(&format!("(a branch{of}, after {count} questions)"))?;
+    let questions = if count == 1 { "question" } else { "questions" };
+    chat.screen.note(&format!("(a branch{of}, after {count} {questions})"))?;
     Ok(Go::On)
 }
 
