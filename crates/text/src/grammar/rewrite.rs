@@ -57,10 +57,9 @@ fn is_small(schema: &Value) -> bool {
 
 /// Adds a schema that has to hold too.
 fn also(schema: &mut Schema, other: Value) {
-    match schema.entry("allOf").or_insert_with(|| json!([])) {
-        Value::Array(list) => list.push(other),
-        // Not a schema; the library says so.
-        _ => {}
+    // Anything else there is no schema, and the library says so.
+    if let Value::Array(list) = schema.entry("allOf").or_insert_with(|| json!([])) {
+        list.push(other);
     }
 }
 
