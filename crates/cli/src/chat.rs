@@ -6,6 +6,7 @@
 
 mod commands;
 pub mod conversation;
+mod fold;
 pub mod full;
 mod highlight;
 mod inline;
@@ -31,7 +32,7 @@ use full::{ContextFull, WhenFull};
 use input::{Entered, Input};
 use screen::Screen;
 use session::Session;
-use settings::{Flags, Settings};
+use settings::{Flags, Settings, Thinking};
 use store::Store;
 
 /// Talk to a model.
@@ -320,6 +321,23 @@ impl Chat {
         let Conversation { model, system, .. } = std::mem::take(&mut self.talk);
         self.talk = Conversation { model, system, ..Conversation::default() };
         self.attached.clear();
+    }
+
+    /// What `/think` alone says.
+    fn thinking(&self) -> String {
+        let reasons = match (self.session.can_switch(), self.session.reasons(), self.think) {
+            (true, _, Some(true)) => "the model is asked to reason",
+            (true, _, Some(false)) => "the model is asked not to reason",
+            (true, _, None) => "the model reasons as it usually does (/think on and off)",
+            (false, true, _) => "the model reasons as it likes: its chat template has no switch for it",
+            (false, false, _) => "the model does not reason in a way that is known",
+        };
+        let shown = match self.settings.now.chat.thinking {
+            Thinking::Show => "shown as it comes",
+            Thinking::Fold => "folded into one line",
+            Thinking::Hide => "not shown",
+        };
+        format!("{reasons}; its reasoning is {shown}")
     }
 
     /// What `/stats` says.

@@ -56,7 +56,7 @@ fn engine_code(error: &EngineError) -> u8 {
         EngineError::CacheTooLarge { .. } => 5,
         EngineError::ContextTooLarge { .. } | EngineError::Parameter { .. } => 2,
         EngineError::Constraint(_) => 2,
-        EngineError::EmptyPrompt | EngineError::UnknownToken { .. } => 2,
+        EngineError::EmptyPrompt | EngineError::UnknownToken { .. } | EngineError::UnknownBias { .. } => 2,
         EngineError::Encoder | EngineError::NoPooling => 2,
         _ => 1,
     }

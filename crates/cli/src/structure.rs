@@ -4,7 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use clap::error::ErrorKind;
 use clap::{Args, ValueEnum};
 use engine::Constraint;
 use text::Tokenizer;
@@ -71,9 +72,10 @@ impl StructureArgs {
 
 fn schema(flag: &str, text: &str) -> Result<Constraint> {
     let value = serde_json::from_str(text);
-    value
-        .map(Constraint::JsonSchema)
-        .with_context(|| format!("{flag}: found text that is no JSON, expected a schema"))
+    value.map(Constraint::JsonSchema).map_err(|e| {
+        let message = format!("{flag}: found text that is no JSON ({e}), expected a schema\n");
+        clap::Error::raw(ErrorKind::ValueValidation, message).into()
+    })
 }
 
 /// The words that end a reasoning which the prompt has begun; what is asked of the answer holds after

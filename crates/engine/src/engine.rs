@@ -262,6 +262,9 @@ impl Engine {
         if let Some(index) = request.tokens.iter().position(|&id| id as usize >= vocab) {
             return Err(EngineError::UnknownToken { index, id: request.tokens[index], vocab });
         }
+        if let Some(&(id, _)) = request.params.logit_bias.iter().find(|(id, _)| *id as usize >= vocab) {
+            return Err(EngineError::UnknownBias { id, vocab });
+        }
         if !request.stop.is_empty() && self.tokenizer.is_none() {
             return Err(EngineError::NoTokenizer);
         }

@@ -25,6 +25,16 @@ pub enum EngineError {
     /// No tokens to begin from.
     #[error("the prompt has no tokens: give at least one")]
     EmptyPrompt,
+    /// A bias for a token that the model does not have.
+    #[error(
+        "logit_bias: found token {id}, expected one below {vocab}, the size of the vocabulary; `influence tokenize` says ids"
+    )]
+    UnknownBias {
+        /// The token.
+        id: u32,
+        /// Size of the vocabulary.
+        vocab: usize,
+    },
     /// A token id that the model does not have.
     #[error("token {index} of the prompt: found id {id}, expected one below {vocab}, the model's vocabulary")]
     UnknownToken {

@@ -6,6 +6,8 @@
 //! expressions under an Earley parser, walked over a trie of the vocabulary).
 
 mod gbnf;
+mod references;
+mod rewrite;
 mod schema;
 mod vocabulary;
 
@@ -68,11 +70,16 @@ impl GrammarFactory {
     /// # Errors
     /// What is wrong with the schema or grammar: for a schema the keyword that cannot be enforced.
     pub fn compile(&self, constraint: &Constraint) -> Result<Grammar> {
-        let made = deep(|| {
-            let top = top_level(constraint)?;
-            flat(caught(|| self.factory.create_parser(top))).map_err(|what| schema::explain(&what))
+        let made = |apart| {
+            let top = top_level(constraint, apart)?;
+            flat(caught(|| self.factory.create_parser(top)))
+        };
+        let parser = deep(|| {
+            let parser =
+                made(false).or_else(|what| if schema::is_one_of(&what) { made(true) } else { Err(what) });
+            parser.map_err(|what| schema::explain(&what))
         });
-        let parser = made.map_err(Error::Grammar)?;
+        let parser = parser.map_err(Error::Grammar)?;
         let mut grammar =
             Grammar { matcher: Matcher::new(Ok(parser)), mask: Vec::new(), vocab: self.vocab, done: false };
         // What no text satisfies shows here and not in the middle of an answer.
@@ -102,11 +109,11 @@ fn count_rules(lark: &str) -> usize {
     lark.lines().filter(begins).count()
 }
 
-fn top_level(constraint: &Constraint) -> Result<TopLevelGrammar, String> {
+fn top_level(constraint: &Constraint, apart: bool) -> Result<TopLevelGrammar, String> {
     let source = match constraint {
         Constraint::Json => return Ok(TopLevelGrammar::from_json_schema(schema::object())),
         Constraint::JsonSchema(value) => {
-            return schema::prepare(value.clone()).map(TopLevelGrammar::from_json_schema);
+            return schema::prepare(value.clone(), apart).map(TopLevelGrammar::from_json_schema);
         }
         Constraint::Regex(source) | Constraint::Grammar(source) => source,
     };

@@ -7,13 +7,16 @@
 //! parts are the same.
 
 mod bodies;
+mod markup;
 mod pythonic;
 mod table;
+mod tools;
 
 use serde_json::Value;
 
 use crate::Tokenizer;
-use table::{CALLS, Family, Mark, Mode, REASONING};
+use table::{CALLS, Family, Goes, Mark, Mode, REASONING};
+use tools::Tools;
 
 /// A part of an answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,10 +82,12 @@ impl Dialect {
     /// A reader of the answer to `prompt`, the rendered conversation: its end may have opened a tag.
     pub fn read(&self, prompt: &str) -> TagReader {
         let end = prompt.trim_end();
-        let opened = self.marks().find(|mark| end.ends_with(mark.text.trim_end())).map(|mark| mark.to);
-        let usual = self.reasoning.map_or(Mode::Content, |family| family.start);
+        let opens = |mark: &Mark| mark.to != Mode::Routed && end.ends_with(mark.text.trim_end());
+        let opened = self.marks().find(|mark| opens(mark)).map(|mark| mark.to);
+        let usual = self.headed().map_or(Mode::Content, |family| family.start);
         TagReader {
             dialect: *self,
+            tools: Tools::default(),
             mode: opened.unwrap_or(usual),
             held: String::new(),
             space: String::new(),
@@ -101,9 +106,17 @@ impl Dialect {
             && !self.marks().any(|mark| mark.text.starts_with(['{', '[']))
     }
 
+    fn families(&self) -> impl Iterator<Item = &'static Family> + use<> {
+        [self.reasoning, self.calls].into_iter().flatten()
+    }
+
     fn marks(&self) -> impl Iterator<Item = &'static Mark> + use<> {
-        let (reasoning, calls) = (self.reasoning, self.calls);
-        [reasoning, calls].into_iter().flatten().flat_map(|family| family.marks)
+        self.families().flat_map(|family| family.marks)
+    }
+
+    /// The family whose messages have heads.
+    fn headed(&self) -> Option<&'static Family> {
+        self.families().find(|family| family.start == Mode::Header)
     }
 }
 
@@ -111,6 +124,7 @@ impl Dialect {
 #[derive(Debug)]
 pub struct TagReader {
     dialect: Dialect,
+    tools: Tools,
     mode: Mode,
     /// Text that may be the beginning of a tag.
     held: String,
@@ -136,6 +150,13 @@ enum Found {
 }
 
 impl TagReader {
+    /// Tells the reader which tools are offered (as the OpenAI API has them). Families that write arguments as
+    /// bare text leave open whether `3` is a number or a text; the tool's schema says.
+    pub fn knowing(mut self, tools: &[Value]) -> TagReader {
+        self.tools = Tools::new(tools);
+        self
+    }
+
     /// Takes a piece; gives the parts that are certain with it.
     pub fn push(&mut self, piece: &str) -> Vec<Part> {
         self.held.push_str(piece);
@@ -166,9 +187,9 @@ impl TagReader {
         match self.mode {
             Mode::Call | Mode::Bare => self.close_call(""),
             Mode::Header => {
-                let header = std::mem::take(&mut self.buffer);
+                let head = std::mem::take(&mut self.opener) + &self.buffer;
                 self.fresh = false;
-                self.say(Mode::Content, &header);
+                self.say(Mode::Content, &head);
             }
             Mode::Content => {
                 let space = std::mem::take(&mut self.space);
@@ -176,7 +197,7 @@ impl TagReader {
                     self.part(Mode::Content, &space);
                 }
             }
-            Mode::Reasoning | Mode::Aside => {}
+            Mode::Reasoning | Mode::Aside | Mode::Routed => {}
         }
         self.done
     }
@@ -215,7 +236,7 @@ impl TagReader {
         match self.mode {
             Mode::Content | Mode::Reasoning => self.say(self.mode, text),
             Mode::Call | Mode::Header | Mode::Bare => self.buffer.push_str(text),
-            Mode::Aside => {}
+            Mode::Aside | Mode::Routed => {}
         }
     }
 
@@ -249,6 +270,10 @@ impl TagReader {
     }
 
     fn enter(&mut self, mark: &'static Mark) {
+        if self.mode == Mode::Call && self.within_string() {
+            self.buffer.push_str(mark.text);
+            return;
+        }
         if self.mode == Mode::Call {
             self.close_call(mark.text);
         }
@@ -256,29 +281,51 @@ impl TagReader {
             self.buffer.push(' ');
             return;
         }
-        self.space.clear();
-        self.fresh = true;
-        self.mode = mark.to;
+        if mark.to == Mode::Routed {
+            self.route(mark.text);
+            return;
+        }
+        if mark.to == Mode::Header {
+            // What was said goes on if the head turns out to be none.
+            mark.text.clone_into(&mut self.opener);
+            self.mode = Mode::Header;
+            return;
+        }
+        self.begin(mark.to);
         if mark.to == Mode::Call {
             mark.text.clone_into(&mut self.opener);
         }
-        if mark.text == table::MESSAGE {
-            self.route();
-        }
     }
 
-    /// Harmony: where a message goes stands in its header.
-    fn route(&mut self) {
-        let header = std::mem::take(&mut self.buffer);
-        self.mode = match header.split_whitespace().find_map(|word| word.strip_prefix("to=")) {
-            Some(to) => {
-                self.buffer = format!("{}\n", to.strip_prefix("functions.").unwrap_or(to));
-                self.opener.clear();
-                Mode::Call
+    /// A part begins: white space in front of it is left out.
+    fn begin(&mut self, mode: Mode) {
+        self.space.clear();
+        self.fresh = true;
+        self.mode = mode;
+    }
+
+    /// Whether the call that is being read is in the midst of a string: what looks like a tag there is none.
+    fn within_string(&self) -> bool {
+        self.dialect.calls.is_some_and(|family| family.json) && bodies::within_string(&self.buffer)
+    }
+
+    /// Where a message goes stands in its head, which `end` ends.
+    fn route(&mut self, end: &str) {
+        let head = std::mem::take(&mut self.buffer);
+        let goes = self.dialect.headed().map_or(Goes::Content, |family| (family.route)(head.trim()));
+        let opener = std::mem::take(&mut self.opener);
+        match goes {
+            Goes::Reasoning => self.begin(Mode::Reasoning),
+            Goes::Content => self.begin(Mode::Content),
+            Goes::Call(to) => {
+                self.begin(Mode::Call);
+                self.buffer = to + "\n";
             }
-            None if header.contains("analysis") => Mode::Reasoning,
-            None => Mode::Content,
-        };
+            Goes::Nowhere => {
+                self.mode = Mode::Content;
+                self.text(&(opener + &head + end));
+            }
+        }
     }
 
     /// Ends a call. What is none after all is shown as it was written.
@@ -287,7 +334,8 @@ impl TagReader {
         let opener = std::mem::take(&mut self.opener);
         let bare = self.mode == Mode::Bare;
         let parse = self.dialect.calls.map_or(bodies::json as table::Body, |family| family.body);
-        let calls = if bare { bodies::bare(&body) } else { parse(&body) };
+        let parse = if bare { bodies::bare } else { parse };
+        let calls = parse(&body, &self.tools);
         match calls {
             Some(calls) => self.done.extend(calls.into_iter().map(Part::Call)),
             None => {

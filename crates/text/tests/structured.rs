@@ -219,6 +219,58 @@ fn no_schema_and_no_grammar_is_taken_for_another() {
     }
 }
 
+#[test]
+fn nobody_gets_lost_in_white_space() {
+    let factory = GrammarFactory::new(support::bytes()).unwrap();
+    let grammar = factory.compile(&Constraint::Json).unwrap();
+    let deep = |blanks: usize| format!("{{\n{}\"a\": 1}}", " ".repeat(blanks));
+    for text in [
+        "{\"a\":1}",
+        "{ \"a\" : 1, \"b\": [] }",
+        "{\r\n\t\"a\": 1\r\n}",
+        &deep(32),
+        "{\n  \"a\": [\n    1\n  ]\n}",
+    ] {
+        assert!(accepts(&grammar, &support::byte_tokens(text)), "{text:?}");
+    }
+    for text in ["{   \"a\": 1}", "{\n\n\"a\": 1}", "{\"a\": \n 1}", &deep(33), " {\"a\": 1}"] {
+        assert!(!accepts(&grammar, &support::byte_tokens(text)), "{text:?}");
+    }
+}
+
+#[test]
+fn a_list_that_is_refused_leaves_all_other_texts() {
+    let factory = GrammarFactory::new(support::bytes()).unwrap();
+    let lists: [&[&str]; 4] = [&["a"], &["a", "ab", "b-"], &["", "é\n"], &["xx", "xy"]];
+    for list in lists {
+        let schema = serde_json::json!({"type": "string", "not": {"enum": list}});
+        let grammar = factory.compile(&Constraint::JsonSchema(schema)).unwrap();
+        for text in ["", "a", "ab", "abc", "b", "b-", "é\n", "é", "x", "xx", "xy", "xyz", "\n"] {
+            let written = support::byte_tokens(&Value::from(text).to_string());
+            assert_eq!(accepts(&grammar, &written), !list.contains(&text), "{list:?} {text:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_refused_is_named() {
+    let factory = GrammarFactory::new(support::bytes()).unwrap();
+    let refused = |constraint: Constraint| factory.compile(&constraint).unwrap_err().to_string();
+    let schema = |text: &str| refused(Constraint::JsonSchema(serde_json::from_str(text).unwrap()));
+    for (text, words) in [
+        (r#"{"type": "array", "uniqueItems": true}"#, ["uniqueItems", "token by token"]),
+        (r#"{"type": "string", "format": "iri"}"#, ["format", "iri"]),
+        (r#"{"$ref": "http://x.y/z"}"#, ["$ref", "http://x.y/z"]),
+        (r#"{"oneOf": [{"pattern": "a"}, {"pattern": "b"}]}"#, ["oneOf", "anyOf"]),
+        (r#"{"type": "integer", "minimum": 5, "maximum": 1}"#, ["minimum", "maximum"]),
+        (r#"{"not": {"pattern": "a"}}"#, ["not", "token by token"]),
+    ] {
+        let said = schema(text);
+        assert!(words.iter().all(|word| said.contains(word)) && !said.contains("feature"), "{text}: {said}");
+    }
+    assert!(refused(Constraint::Regex("(a".to_owned())).contains("unclosed group"));
+}
+
 /// Writes a text with the longest tokens that the masks allow, and takes what is forced; the time that
 /// masks took, and tokens forced.
 fn write(grammar: &mut Grammar, tokenizer: &Tokenizer, text: &str) -> (Vec<Duration>, usize) {

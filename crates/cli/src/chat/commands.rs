@@ -1,5 +1,6 @@
 //! What begins with `/` in a chat: one table of commands, for help, completion and what they do.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -80,7 +81,7 @@ const TABLE: &[Command] = &[
     command(
         "think",
         "on|off|default|show|fold|hide|last",
-        "whether the model reasons first, how that is shown; last unfolds the last",
+        "whether the model reasons first, how that is shown; last unfolds the last; alone says",
         Takes::Words(&["on", "off", "default", "show", "fold", "hide", "last"]),
         think,
     ),
@@ -127,8 +128,14 @@ fn help(chat: &mut Chat, _: &str) -> Result<Go> {
 fn system(chat: &mut Chat, text: &str) -> Result<Go> {
     match text {
         "" => chat.screen.print(chat.talk.system.as_deref().unwrap_or("(none)"))?,
-        "none" => chat.talk.system = None,
-        text => chat.talk.system = Some(text.to_owned()),
+        "none" => {
+            chat.talk.system = None;
+            chat.screen.note("(the model is told nothing before all else)")?;
+        }
+        text => {
+            chat.talk.system = Some(text.to_owned());
+            chat.screen.note("(the model is told that from now on)")?;
+        }
     }
     Ok(Go::On)
 }
@@ -140,14 +147,17 @@ fn model(chat: &mut Chat, name: &str) -> Result<Go> {
             let line = format!("{}, {}, context {}", session.name, session.path.display(), session.context());
             chat.screen.print(&line)?;
         }
-        name => chat.change_model(name)?,
+        name => chat.change_model(&in_full(name))?,
     }
     Ok(Go::On)
 }
 
 fn set(chat: &mut Chat, argument: &str) -> Result<Go> {
     match argument.split_once(char::is_whitespace) {
-        Some((name, value)) => chat.settings.set(name, value.trim())?,
+        Some((name, value)) => {
+            chat.settings.set(name, value.trim())?;
+            chat.screen.note(&format!("({name} is {})", value.trim()))?;
+        }
         None if argument.is_empty() => chat.screen.print(&chat.settings.list())?,
         None => bail!("/set {argument}: found no value, expected NAME VALUE"),
     }
@@ -203,14 +213,22 @@ fn branch(chat: &mut Chat, number: &str) -> Result<Go> {
     (chat.talk.parent, chat.talk.id, chat.talk.title) = (chat.talk.id, None, None);
     chat.keep()?;
     let of = chat.talk.parent.map_or(String::new(), |id| format!(" of conversation {id}"));
-    chat.screen.note(&format!("(a branch{of}, after {count} questions)"))?;
+    let questions = if count == 1 { "question" } else { "questions" };
+    chat.screen.note(&format!("(a branch{of}, after {count} {questions})"))?;
     Ok(Go::On)
+}
+
+/// A path as it was typed, `~/` in full.
+fn in_full(path: &str) -> Cow<'_, str> {
+    let home = path.strip_prefix("~/").and_then(|rest| Some(std::env::home_dir()?.join(rest)));
+    home.and_then(|path| path.to_str().map(str::to_owned)).map_or(Cow::Borrowed(path), Cow::Owned)
 }
 
 fn file(chat: &mut Chat, argument: &str) -> Result<Go> {
     if argument.is_empty() {
         bail!("/file: found no path, expected PATH [QUESTION]");
     }
+    let argument = &*in_full(argument);
     // A path may have spaces: the longest beginning that is a file is one.
     let ends = argument.char_indices().filter(|(_, c)| c.is_whitespace()).map(|(at, _)| at);
     let mut ends: Vec<usize> = ends.chain([argument.len()]).collect();
@@ -236,6 +254,9 @@ fn longest_run(text: &str) -> usize {
 }
 
 fn save(chat: &mut Chat, title: &str) -> Result<Go> {
+    if chat.talk.messages.is_empty() && chat.talk.id.is_none() {
+        bail!("/save: nothing has been said yet");
+    }
     if !title.is_empty() {
         chat.talk.title = Some(title.to_owned());
     }
@@ -251,7 +272,7 @@ fn load(chat: &mut Chat, name: &str) -> Result<Go> {
         bail!("/load: found no name, expected a number or title of /list, or a file that /export wrote");
     }
     let talk = if name.ends_with(".json") {
-        let text = read_file("/load", Path::new(name))?;
+        let text = read_file("/load", Path::new(&*in_full(name)))?;
         Conversation::from_json(&text).with_context(|| format!("/load {name}"))?
     } else {
         chat.history()?.find(Some(name))?
@@ -272,6 +293,7 @@ fn export(chat: &mut Chat, path: &str) -> Result<Go> {
         Some("json") => format!("{:#}\n", chat.talk.json()),
         _ => bail!("/export: found {path:?}, expected a name that ends in .md or .json"),
     };
+    let path = &*in_full(path);
     // What is there already is not written over.
     let file = std::fs::OpenOptions::new().write(true).create_new(true).open(path);
     let mut file = file.with_context(|| format!("/export {path}: cannot write a new file there"))?;
@@ -282,6 +304,7 @@ fn export(chat: &mut Chat, path: &str) -> Result<Go> {
 
 fn think(chat: &mut Chat, word: &str) -> Result<Go> {
     match word {
+        "" => chat.screen.print(&chat.thinking())?,
         "on" | "off" if !chat.session.can_switch() => {
             let why = if chat.session.reasons() {
                 "always reasons"
@@ -310,6 +333,7 @@ fn stats(chat: &mut Chat, _: &str) -> Result<Go> {
 
 fn clear(chat: &mut Chat, _: &str) -> Result<Go> {
     chat.clear();
+    chat.screen.note("(a new conversation)")?;
     Ok(Go::On)
 }
 
@@ -322,6 +346,32 @@ mod tests {
         let all =
             "help system model set regen edit undo branch file save load list export think stats clear exit";
         assert_eq!(names().collect::<Vec<_>>(), all.split(' ').collect::<Vec<_>>());
+    }
+
+    /// `INFLUENCE_WRITE_TABLES=1` writes it anew.
+    #[test]
+    fn the_commands_of_the_docs_are_those_of_the_program() {
+        let cell = |text: &str| text.replace('|', "\\|");
+        let row = |c: &Command| {
+            format!("| `/{}` | {} |\n", cell(format!("{} {}", c.name, c.argument).trim()), cell(c.help))
+        };
+        let table: String = TABLE.iter().map(row).collect();
+        let table = format!("| command | |\n|---|---|\n{table}");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/chat.md");
+        let page = std::fs::read_to_string(&path).unwrap();
+        let (open, close) =
+            ("<!-- commands: written by crates/cli/src/chat/commands.rs -->\n", "<!-- end -->");
+        let start = page.find(open).unwrap() + open.len();
+        let end = start + page[start..].find(close).unwrap();
+        if std::env::var_os("INFLUENCE_WRITE_TABLES").is_some() {
+            std::fs::write(&path, format!("{}{table}{}", &page[..start], &page[end..])).unwrap();
+            return;
+        }
+        assert_eq!(
+            page[start..end],
+            table,
+            "INFLUENCE_WRITE_TABLES=1 cargo test -p influence --bin influence writes it"
+        );
     }
 
     #[test]

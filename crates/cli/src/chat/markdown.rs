@@ -3,6 +3,7 @@
 
 use unicode_width::UnicodeWidthStr;
 
+use super::fold::Fold;
 use super::highlight::Code;
 use super::inline::{self, Inline};
 
@@ -24,8 +25,8 @@ pub struct Markdown {
 enum Block {
     /// The beginning of a line.
     Start,
-    /// In a line whose text is shown as it comes.
-    Text(Inline),
+    /// In a line whose text is shown as it comes, folded between words.
+    Text(Inline, Fold),
     /// In code, until this fence.
     Code { fence: String, code: Code },
 }
@@ -63,12 +64,12 @@ impl Markdown {
 
     fn character(&mut self, c: char) -> String {
         match &mut self.block {
-            Block::Text(inline) if c == '\n' => {
-                let end = inline.finish() + "\n";
+            Block::Text(inline, fold) if c == '\n' => {
+                let end = fold.push(&inline.finish()) + &fold.finish() + "\n";
                 self.block = Block::Start;
                 end
             }
-            Block::Text(inline) => inline.push(c),
+            Block::Text(inline, fold) => fold.push(&inline.push(c)),
             Block::Code { .. } | Block::Start if c == '\n' => {
                 let line = std::mem::take(&mut self.line);
                 self.whole(&line)
@@ -85,8 +86,9 @@ impl Markdown {
                         let before = self.end_table() + &prefix + base;
                         let rest = std::mem::take(&mut self.line).split_off(used);
                         let mut inline = Inline::new(base);
-                        let shown: String = rest.chars().map(|c| inline.push(c)).collect();
-                        self.block = Block::Text(inline);
+                        let mut fold = Fold::new(self.width, prefix.width(), &hang(&prefix, &rest));
+                        let shown: String = rest.chars().map(|c| fold.push(&inline.push(c))).collect();
+                        self.block = Block::Text(inline, fold);
                         before + &shown
                     }
                 }
@@ -119,7 +121,8 @@ impl Markdown {
         if is_rule(trimmed) {
             return format!("{before}{DIM}{}{PLAIN}\n", "─".repeat(self.width.min(60)));
         }
-        before + &inline::line(line, "").0 + "\n"
+        let mut fold = Fold::new(self.width, 0, "");
+        before + &fold.push(&inline::line(line, "").0) + &fold.finish() + "\n"
     }
 
     /// The table that has come to its end.
@@ -172,6 +175,15 @@ fn is_rule(line: &str) -> bool {
     marks >= 3 && ['-', '*', '_'].into_iter().any(|mark| line.chars().all(|c| c == mark || c.is_whitespace()))
 }
 
+/// What a line begins with that goes on: below the text of a list, behind the bar of a quotation.
+fn hang(prefix: &str, rest: &str) -> String {
+    match prefix.trim() {
+        "│" => prefix.to_owned(),
+        "" => " ".repeat(rest.len() - rest.trim_start().len()),
+        _ => " ".repeat(prefix.width()),
+    }
+}
+
 /// What the beginning of a line is, as far as it can be told.
 fn kind(line: &str) -> Kind {
     let text = line.trim_start();
@@ -206,6 +218,14 @@ fn kind(line: &str) -> Kind {
             None => Kind::Unknown,
             Some(b' ') => bullet(2, "•"),
             Some(_) => plain(),
+        },
+        '0'..='9' => match text.trim_start_matches(|c: char| c.is_ascii_digit()) {
+            "" | "." | ")" if text.len() < 5 => Kind::Unknown,
+            rest if rest.starts_with(". ") || rest.starts_with(") ") => {
+                let used = line.len() - rest.len() + 2;
+                Kind::Text(used, line[..used].to_owned(), "")
+            }
+            _ => plain(),
         },
         _ => plain(),
     }
@@ -248,6 +268,17 @@ mod tests {
         assert_eq!(rendered("> said"), "│ \x1b[2msaid\x1b[0m\n");
         assert_eq!(rendered("---"), format!("{DIM}{}{PLAIN}\n", "─".repeat(60)));
         assert_eq!(rendered("**bold** first"), "\x1b[0m\x1b[1mbold\x1b[0m first\n");
+    }
+
+    #[test]
+    fn text_is_folded_between_words_and_code_is_not() {
+        let words = "word ".repeat(20);
+        let out = rendered(&format!("- {words}\n> {words}\n```\n{words}\n```"));
+        let lines: Vec<&str> = out.lines().collect();
+        assert!(lines[0].starts_with("• word") && lines[1].starts_with("  word"), "{out}");
+        assert!(lines[2].starts_with("│ ") && lines[3].starts_with("│ word"), "{out}");
+        assert!(lines[..4].iter().all(|line| line.width() <= 90), "{out}");
+        assert!(lines[5].contains(words.trim_end()), "{out}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use text::Part;
 
+use super::fold::{Fold, folded};
 use super::markdown::Markdown;
 use super::settings::Thinking;
 
@@ -23,6 +24,8 @@ pub struct Screen {
     pub styled: bool,
     /// Whether a person looks at it.
     pub interactive: bool,
+    /// Whether lines are folded between words: code is not, so that a line can be copied.
+    folds: bool,
 }
 
 impl Screen {
@@ -30,8 +33,14 @@ impl Screen {
     pub fn new(interactive: bool) -> Self {
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let dumb = set("TERM").is_none_or(|term| term == "dumb");
-        let styled = interactive && io::stdout().is_terminal() && !dumb && set("NO_COLOR").is_none();
-        Self { styled, interactive }
+        let folds = interactive && io::stdout().is_terminal() && !dumb;
+        let styled = folds && set("NO_COLOR").is_none();
+        Self { styled, interactive, folds }
+    }
+
+    /// A text of the program, folded where the terminal can take it.
+    fn fitted(&self, text: &str) -> String {
+        if self.folds { folded(text, width()) } else { text.to_owned() }
     }
 
     /// Tells the user something; a pipe gets it on standard error.
@@ -39,7 +48,7 @@ impl Screen {
     /// # Errors
     /// The terminal is gone.
     pub fn note(&self, text: &str) -> Result<()> {
-        let text = clean(text);
+        let text = self.fitted(&clean(text));
         if !self.interactive {
             eprintln!("{text}");
         } else if self.styled {
@@ -55,7 +64,7 @@ impl Screen {
     /// # Errors
     /// The reader is gone.
     pub fn print(&self, text: &str) -> Result<()> {
-        let text = if self.interactive { clean(text) } else { text.to_owned() };
+        let text = if self.interactive { self.fitted(&clean(text)) } else { text.to_owned() };
         let end = if text.ends_with('\n') { "" } else { "\n" };
         let mut out = io::stdout();
         write!(out, "{text}{end}")?;
@@ -64,10 +73,14 @@ impl Screen {
 
     /// A place for one answer.
     pub fn answer(&self, thinking: Thinking) -> Shown {
-        let width = terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0));
-        let markdown = self.styled.then(|| Markdown::new(width));
+        let markdown = self.styled.then(|| Markdown::new(width()));
         Shown { screen: *self, thinking, markdown, thought: None, ended: self.interactive }
     }
+}
+
+/// The columns of the terminal.
+fn width() -> usize {
+    terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0)).clamp(10, 400)
 }
 
 /// Text without what a terminal would take for a command.
@@ -89,6 +102,7 @@ struct Thought {
     since: Instant,
     told: Option<Instant>,
     words: usize,
+    fold: Fold,
 }
 
 impl Shown {
@@ -121,13 +135,14 @@ impl Shown {
     }
 
     fn reasoning(&mut self, text: &str) -> Result<()> {
-        let Screen { styled, interactive } = self.screen;
+        let Screen { styled, interactive, .. } = self.screen;
         let first = self.thought.is_none();
-        let thought =
-            self.thought.get_or_insert_with(|| Thought { since: Instant::now(), told: None, words: 0 });
+        let begun =
+            || Thought { since: Instant::now(), told: None, words: 0, fold: Fold::new(width(), 0, "") };
+        let thought = self.thought.get_or_insert_with(begun);
         thought.words += text.matches(char::is_whitespace).count();
         match self.thinking {
-            Thinking::Show if styled => write(&format!("{DIM}{}{PLAIN}", clean(text))),
+            Thinking::Show if styled => write(&format!("{DIM}{}{PLAIN}", thought.fold.push(&clean(text)))),
             Thinking::Show if interactive => {
                 write(&format!("{}{}", if first { "[thinking]\n" } else { "" }, clean(text)))
             }
@@ -144,11 +159,13 @@ impl Shown {
     }
 
     fn end_reasoning(&mut self) -> Result<()> {
-        let Some(thought) = self.thought.take() else { return Ok(()) };
+        let Some(mut thought) = self.thought.take() else { return Ok(()) };
         let folded =
             format!("thought for {:.1} s (/think last shows it)", thought.since.elapsed().as_secs_f64());
         match (self.thinking, self.screen) {
-            (Thinking::Show, Screen { styled: true, .. }) => write("\n\n"),
+            (Thinking::Show, Screen { styled: true, .. }) => {
+                write(&format!("{DIM}{}{PLAIN}\n\n", thought.fold.finish()))
+            }
             (Thinking::Show, Screen { interactive: true, .. }) => write("\n[answer]\n"),
             (Thinking::Show, _) => {
                 eprintln!();

@@ -93,8 +93,11 @@ impl Settings {
         let mut now = self.given.clone();
         let parsed = command().try_get_matches_from(words).and_then(|m| now.update_from_arg_matches(&m));
         if let Err(error) = parsed {
+            // Its first paragraph: what was found, and what could have been.
             let message = error.render().to_string();
-            bail!("/set: {}", message.lines().next().unwrap_or_default().trim_start_matches("error: "));
+            let lines: Vec<&str> =
+                message.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+            bail!("/set: {}", lines.join(" ").trim_start_matches("error: "));
         }
         (self.changed, self.now) = (changed, now);
         Ok(())
@@ -153,6 +156,8 @@ mod tests {
         assert!(unknown.contains("warmth") && unknown.contains("temperature"), "{unknown}");
         let wrong = settings.set("temperature", "hot").unwrap_err().to_string();
         assert!(wrong.contains("hot") && wrong.contains("expected"), "{wrong}");
+        let wrong = settings.set("when-full", "maybe").unwrap_err().to_string();
+        assert!(wrong.contains("maybe") && wrong.contains("summarise"), "{wrong}");
         let params = settings.now.sampling.params(&engine::GenerationConfig::default());
         assert_eq!(params.temperature, engine::SamplingParams::default().temperature);
     }

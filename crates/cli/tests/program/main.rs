@@ -2,6 +2,7 @@
 
 mod bad_inputs;
 mod chat;
+mod encode;
 mod folders;
 mod generate;
 mod home;

@@ -67,11 +67,12 @@ fn what_cannot_be_enforced_is_wrong_use_and_named() {
     for (flags, part) in [
         (["--json-schema", r#"{"type": "array", "uniqueItems": true}"#], "uniqueItems"),
         (["--json-schema", "{\"type\": "], "--json-schema"),
-        (["--regex", "(a"], "regex"),
+        (["--regex", "(a"], "unclosed group"),
+        (["--logit-bias", "99999999=1"], "99999999"),
         (["--grammar", "root ::= x"], "no rule named x"),
     ] {
-        let (_, error) = home.fails(&[&["generate", "x"], &flags[..]].concat());
-        assert!(error.contains(part), "{error}");
+        let (code, error) = home.fails(&[&["generate", "x"], &flags[..]].concat());
+        assert!(code == 2 && error.contains(part), "{code}: {error}");
     }
     let (code, _) = home.fails(&["generate", "x", "--regex", "a", "--format", "json"]);
     assert_eq!(code, 2);

@@ -109,7 +109,7 @@ fn commands_are_completed_and_messages_have_several_lines() {
     prompt(&mut terminal);
     terminal.send("/he\t\r").unwrap();
     terminal.flush().unwrap();
-    until(&mut terminal, "what the model is told before all else");
+    until(&mut terminal, "what the model is told before all");
     until(&mut terminal, "Tab completes");
     prompt(&mut terminal);
     terminal.send_line("first\\").unwrap();
@@ -120,6 +120,20 @@ fn commands_are_completed_and_messages_have_several_lines() {
     leave(terminal);
     let text = std::fs::read_to_string(home.path().join("talk.json")).unwrap();
     assert!(text.contains("first\\nsecond"), "{text}");
+}
+
+#[test]
+fn lines_that_come_at_once_are_all_read() {
+    let home = Home::new();
+    let mut terminal = chat(&home, "xterm", &["--seed", "1", "--max-tokens", "8"]);
+    prompt(&mut terminal);
+    terminal.send("/set max-tokens 4\r/set top-k 3\r/stats\r").unwrap();
+    terminal.flush().unwrap();
+    until(&mut terminal, "max-tokens is 4");
+    until(&mut terminal, "top-k is 3");
+    until(&mut terminal, "nothing has been answered");
+    prompt(&mut terminal);
+    leave(terminal);
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub struct Fake {
 
 pub fn fake(context: usize) -> Fake {
     let spec = Spec {
+        altup: None,
+        inputs: None,
         arch: "fake",
         dim: 1,
         vocab: VOCAB,

@@ -6,8 +6,12 @@
 
 use serde_json::{Map, Value, json};
 
-/// How JSON is laid out: at most so much white space between two tokens, so that no answer is lost in it.
-const SPACE: &str = r"[\x20\x0A\x0D\x09]{1,64}";
+use super::references::{self, Draft};
+use super::rewrite;
+
+/// How JSON is laid out: between two tokens, a blank or two, or one new line and its indentation. That is what writers of
+/// JSON write; with more a weak model loses itself in it.
+const SPACE: &str = r"\x20{1,2}|\x0D?\x0A(\x20{0,32}|\x09{0,8})";
 
 /// The most objects and lists that a schema may have: so deep can references lead into each other.
 pub const MAX_PARTS: usize = 100_000;
@@ -19,9 +23,11 @@ pub fn object() -> Value {
 
 /// A schema as the library is given it.
 ///
+/// `apart`: also tells the options of a `oneOf` apart, which makes it larger.
+///
 /// # Errors
 /// The keyword that cannot be enforced, and where it stands.
-pub fn prepare(schema: Value) -> Result<Value, String> {
+pub fn prepare(schema: Value, apart: bool) -> Result<Value, String> {
     match schema {
         Value::Bool(true) => Ok(laid_out(Map::new())),
         Value::Bool(false) => Err("found the schema false, which allows nothing".to_owned()),
@@ -30,8 +36,10 @@ pub fn prepare(schema: Value) -> Result<Value, String> {
             if parts(&schema) > MAX_PARTS {
                 return Err(format!("found more than {MAX_PARTS} objects and lists, expected fewer"));
             }
-            let Value::Object(map) = schema else { return Err("found no object".to_owned()) };
-            Checker { root: &map }.check(&map, "#", true)?;
+            let Value::Object(mut map) = schema else { return Err("found no object".to_owned()) };
+            Checker { root: &map, draft: Draft::of(&map) }.check(&map, "#", true)?;
+            references::by_place(&mut map);
+            rewrite::rewrite(&mut map, apart);
             Ok(laid_out(map))
         }
         other => Err(format!("found {}, expected a JSON object that is a schema", shown(&other))),
@@ -58,48 +66,103 @@ fn shown(value: &Value) -> String {
 
 /// A refusal by the library in the words of this program.
 pub fn explain(what: &str) -> String {
-    let what = what.lines().next().unwrap_or(what).trim();
-    match what.split_once("Unimplemented keys: ") {
-        Some((_, keys)) => format!(
-            "found {}, which cannot be enforced token by token; leave it out to do without",
-            keys.trim_matches(['[', ']'])
-        ),
-        None => what.to_owned(),
+    let first = what.lines().next().unwrap_or(what).trim();
+    let behind = |words: &str| first.split_once(words).map(|(_, rest)| rest.trim());
+    let unenforced = "which cannot be enforced token by token; leave it out to do without";
+    if let Some(keys) = behind("Unimplemented keys: ") {
+        format!("found {}, {unenforced}", keys.trim_matches(['[', ']']))
+    } else if let Some(format) = behind("Unknown format: ") {
+        format!("found the \"format\" {format:?}, {unenforced}")
+    } else if let Some(target) = behind("'referencing' feature; ref ") {
+        format!("found the \"$ref\" {target}, which leads out of the schema; expected one that stays in it")
+    } else if let Some(why) = behind("Unsatisfiable schema: ") {
+        format!("nothing satisfies the schema: {why}")
+    } else if is_one_of(first) {
+        format!("found a \"oneOf\" whose options cannot be told apart, {unenforced}, or say \"anyOf\"")
+    } else if first.contains("NoExtensionBias") {
+        "nothing that it allows can be written".to_owned()
+    } else {
+        // A regular expression's own words come last.
+        let own = what.lines().rev().map(str::trim).find(|line| line.starts_with("error: "));
+        let own = own.filter(|_| first.ends_with(':'));
+        own.map_or_else(|| first.to_owned(), |own| format!("{first} {}", own.trim_start_matches("error: ")))
+    }
+}
+
+/// Whether the library refused a `oneOf` whose options it could not tell apart.
+pub fn is_one_of(what: &str) -> bool {
+    what.contains("oneOf constraints are not supported")
+}
+
+/// Keywords whose value is a schema.
+const ONE: &[&str] = &[
+    "items",
+    "additionalItems",
+    "additionalProperties",
+    "not",
+    "if",
+    "then",
+    "else",
+    "contains",
+    "propertyNames",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+];
+/// Keywords whose value is a list of schemas.
+const LIST: &[&str] = &["anyOf", "oneOf", "allOf", "prefixItems", "items"];
+/// Keywords whose value is an object of schemas.
+const NAMED: &[&str] =
+    &["properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"];
+
+/// The schemas directly in a schema, with their places in it.
+pub fn inner<'a>(schema: &'a Map<String, Value>, each: &mut dyn FnMut(&'a Map<String, Value>, &str)) {
+    for (key, value) in schema {
+        match value {
+            Value::Object(map) if ONE.contains(&key.as_str()) => each(map, key),
+            Value::Array(list) if LIST.contains(&key.as_str()) => {
+                for (i, value) in list.iter().enumerate() {
+                    value.as_object().into_iter().for_each(|map| each(map, &format!("{key}/{i}")));
+                }
+            }
+            Value::Object(map) if NAMED.contains(&key.as_str()) => {
+                for (name, value) in map {
+                    let name = name.replace('~', "~0").replace('/', "~1").replace('%', "%25");
+                    value.as_object().into_iter().for_each(|map| each(map, &format!("{key}/{name}")));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// As [`inner`], to be changed.
+pub fn each_inner(schema: &mut Map<String, Value>, each: &mut dyn FnMut(&mut Map<String, Value>)) {
+    for (key, value) in schema {
+        let values: Vec<&mut Value> = match value {
+            Value::Object(_) if ONE.contains(&key.as_str()) => vec![value],
+            Value::Array(list) if LIST.contains(&key.as_str()) => list.iter_mut().collect(),
+            Value::Object(map) if NAMED.contains(&key.as_str()) => map.values_mut().collect(),
+            _ => continue,
+        };
+        values.into_iter().filter_map(Value::as_object_mut).for_each(&mut *each);
     }
 }
 
 struct Checker<'a> {
     root: &'a Map<String, Value>,
+    draft: Draft,
 }
-
-/// Keywords whose value is a schema.
-const ONE: &[&str] = &["items", "additionalItems", "additionalProperties"];
-/// Keywords whose value is a list of schemas.
-const LIST: &[&str] = &["anyOf", "oneOf", "allOf", "prefixItems", "items"];
-/// Keywords whose value is an object of schemas.
-const NAMED: &[&str] = &["properties", "patternProperties", "$defs", "definitions"];
 
 impl Checker<'_> {
     fn check(&self, schema: &Map<String, Value>, at: &str, top: bool) -> Result<(), String> {
         self.keywords(schema, at, top)?;
-        let inner = |value: &Value, at: &str| match value {
-            Value::Object(map) => self.check(map, at, false),
-            _ => Ok(()),
-        };
-        for (key, value) in schema {
-            let at = format!("{at}/{key}");
-            match value {
-                Value::Object(_) if ONE.contains(&key.as_str()) => inner(value, &at)?,
-                Value::Array(list) if LIST.contains(&key.as_str()) => {
-                    list.iter().enumerate().try_for_each(|(i, v)| inner(v, &format!("{at}/{i}")))?;
-                }
-                Value::Object(map) if NAMED.contains(&key.as_str()) => {
-                    map.iter().try_for_each(|(name, v)| inner(v, &format!("{at}/{name}")))?;
-                }
-                _ => {}
+        let mut found = Ok(());
+        inner(schema, &mut |inner, path| {
+            if found.is_ok() {
+                found = self.check(inner, &format!("{at}/{path}"), false);
             }
-        }
-        Ok(())
+        });
+        found
     }
 
     fn keywords(&self, schema: &Map<String, Value>, at: &str, top: bool) -> Result<(), String> {
@@ -109,14 +172,12 @@ impl Checker<'_> {
                 return refuse(key, "which is not supported");
             }
         }
-        // Without this a reference below would be looked up in the wrong document.
-        if !top
-            && ["$id", "id"].iter().any(|id| schema.get(*id).is_some_and(Value::is_string))
-            && self.has_ref()
-        {
+        // Whether this names a document depends on the draft: a reference may mean one thing or another.
+        let unclear = self.draft == Draft::Young && schema.get("id").is_some_and(Value::is_string);
+        if unclear && !top && self.has_ref() {
             return refuse(
-                "$id",
-                "a document within the schema, which is not supported together with \"$ref\"",
+                "id",
+                "which is only understood together with \"$ref\" where \"$schema\" says draft 4",
             );
         }
         Ok(())

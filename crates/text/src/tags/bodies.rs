@@ -1,7 +1,9 @@
 //! What stands between the tags of a call: JSON in most families, and the forms of those that have one of their own.
+//! Those with an element for each argument are in `markup.rs`, those written as Python in `pythonic.rs`.
 
 use serde_json::{Map, Value};
 
+use super::tools::Tools;
 use super::{ToolCall, pythonic};
 
 pub(super) const DEEPSEEK_SEPARATOR: &str = "<｜tool▁sep｜>";
@@ -11,26 +13,55 @@ pub(super) const MISTRAL_ID: &str = "[CALL_ID]";
 
 /// One object, a list of them, or several one after the other: `{"name": ..., "arguments": {...}}`, where
 /// `arguments` may be `parameters`, and `name` `tool_name`, or all of it under `function` as the OpenAI API has it.
-pub(super) fn json(body: &str) -> Option<Vec<ToolCall>> {
+pub(super) fn json(body: &str, _: &Tools) -> Option<Vec<ToolCall>> {
     let mut calls = Vec::new();
     for value in serde_json::Deserializer::from_str(body.trim()).into_iter::<Value>() {
-        match value.ok()? {
-            Value::Array(list) => calls.extend(list.iter().map(call).collect::<Option<Vec<_>>>()?),
-            one => calls.push(call(&one)?),
-        }
+        calls.extend(listed_calls(&value.ok()?)?);
     }
     (!calls.is_empty()).then_some(calls)
 }
 
-/// A list of objects whose opening bracket was part of the tag.
-pub(super) fn listed(body: &str) -> Option<Vec<ToolCall>> {
-    json(&format!("[{body}"))
+fn listed_calls(value: &Value) -> Option<Vec<ToolCall>> {
+    match value {
+        Value::Array(list) => list.iter().map(call).collect(),
+        one => call(one).map(|call| vec![call]),
+    }
 }
 
-/// Without a tag, or with Llama's: JSON objects, which may have `;` between them, or Python calls.
-pub(super) fn bare(body: &str) -> Option<Vec<ToolCall>> {
-    let each = || body.split(';').map(json).collect::<Option<Vec<_>>>().map(|lists| lists.concat());
-    json(body).or_else(each).or_else(|| pythonic::calls(body.trim()))
+/// A list of objects whose opening bracket was part of the tag.
+pub(super) fn listed(body: &str, tools: &Tools) -> Option<Vec<ToolCall>> {
+    json(&format!("[{body}"), tools)
+}
+
+/// Apertus: a list of objects of one member, `{"name": {...}}`.
+pub(super) fn keyed(body: &str, _: &Tools) -> Option<Vec<ToolCall>> {
+    let list: Vec<Map<String, Value>> = serde_json::from_str(body.trim()).ok()?;
+    let one = |map: Map<String, Value>| {
+        let mut members = map.into_iter();
+        let (name, arguments) = members.next().filter(|_| members.len() == 0)?;
+        Some(ToolCall { id: None, name, arguments: object(&arguments)? })
+    };
+    list.into_iter().map(one).collect::<Option<Vec<_>>>().filter(|calls| !calls.is_empty())
+}
+
+/// Without a tag, or with Llama's: JSON objects, which may have `;` between them, Python calls, or Python's dictionaries.
+pub(super) fn bare(body: &str, tools: &Tools) -> Option<Vec<ToolCall>> {
+    let body = unfenced(body);
+    let each = || body.split(';').map(|part| json(part, tools)).collect::<Option<Vec<_>>>();
+    let literal = |text: &str| listed_calls(&pythonic::value(text)?).filter(|calls| !calls.is_empty());
+    json(body, tools)
+        .or_else(|| each().map(|lists| lists.concat()))
+        .or_else(|| pythonic::calls(body))
+        .or_else(|| literal(body))
+        .or_else(|| literal(&format!("[{body}]")))
+}
+
+/// Without the fence of a block of code.
+fn unfenced(body: &str) -> &str {
+    let body = body.trim();
+    let inner = body.strip_prefix("```").and_then(|rest| rest.strip_suffix("```"));
+    let inner = inner.and_then(|rest| rest.split_once('\n')).filter(|(word, _)| !word.contains(['{', '[']));
+    inner.map_or(body, |(_, lines)| lines.trim())
 }
 
 fn call(value: &Value) -> Option<ToolCall> {
@@ -65,20 +96,20 @@ fn parse_object(text: &str) -> Option<Value> {
     serde_json::from_str(text.trim()).ok().filter(Value::is_object)
 }
 
-fn named(id: Option<String>, name: &str, arguments: &str) -> Option<Vec<ToolCall>> {
+pub(super) fn named(id: Option<String>, name: &str, arguments: &str) -> Option<Vec<ToolCall>> {
     let name = name.trim();
     let arguments = parse_object(arguments)?;
     (!name.is_empty()).then(|| vec![ToolCall { id, name: name.to_owned(), arguments }])
 }
 
 /// The recipient on the first line (the reader puts it there), then JSON.
-pub(super) fn harmony(body: &str) -> Option<Vec<ToolCall>> {
+pub(super) fn harmony(body: &str, _: &Tools) -> Option<Vec<ToolCall>> {
     let (name, arguments) = body.split_once('\n')?;
     named(None, name, arguments)
 }
 
 /// `function<sep>name`, a line, and fenced JSON (V3, R1); or `name<sep>{...}` (V3.1 on).
-pub(super) fn deepseek(body: &str) -> Option<Vec<ToolCall>> {
+pub(super) fn deepseek(body: &str, _: &Tools) -> Option<Vec<ToolCall>> {
     let (kind, rest) = body.split_once(DEEPSEEK_SEPARATOR)?;
     match rest.split_once("```json") {
         Some((name, fenced)) if kind.trim() == "function" => {
@@ -90,7 +121,7 @@ pub(super) fn deepseek(body: &str) -> Option<Vec<ToolCall>> {
 }
 
 /// `functions.name:0<sep>{...}`; the whole of the left is the call's id.
-pub(super) fn kimi(body: &str) -> Option<Vec<ToolCall>> {
+pub(super) fn kimi(body: &str, _: &Tools) -> Option<Vec<ToolCall>> {
     let (id, arguments) = body.split_once(KIMI_SEPARATOR)?;
     let id = id.trim();
     let name = id.rsplit_once(':').map_or(id, |(name, _)| name);
@@ -98,9 +129,9 @@ pub(super) fn kimi(body: &str) -> Option<Vec<ToolCall>> {
 }
 
 /// `name[CALL_ID]id[ARGS]{...}` (since the tokenizer v11), or a list of JSON objects.
-pub(super) fn mistral(body: &str) -> Option<Vec<ToolCall>> {
+pub(super) fn mistral(body: &str, tools: &Tools) -> Option<Vec<ToolCall>> {
     let Some((head, arguments)) = body.split_once(MISTRAL_SEPARATOR) else {
-        return json(body).or_else(|| {
+        return json(body, tools).or_else(|| {
             let brace = body.find('{')?;
             named(None, &body[..brace], &body[brace..])
         });
@@ -112,52 +143,18 @@ pub(super) fn mistral(body: &str) -> Option<Vec<ToolCall>> {
     named(id, name, arguments)
 }
 
-/// GLM: the name, then `<arg_key>k</arg_key><arg_value>v</arg_value>` for each argument; a value that is
-/// JSON is that, any other is text.
-pub(super) fn glm(body: &str) -> Option<Vec<ToolCall>> {
-    if body.trim_start().starts_with('{') {
-        return json(body);
-    }
-    let (name, mut rest) = body.split_at(body.find("<arg_key>").unwrap_or(body.len()));
-    let mut arguments = Map::new();
-    while let Some((key, after)) = element(rest, "<arg_key>", "</arg_key>") {
-        let (value, after) = element(after, "<arg_value>", "</arg_value>")?;
-        arguments.insert(key.trim().to_owned(), literal(value));
-        rest = after;
-    }
-    let whole = rest.trim().is_empty() && !name.trim().is_empty() && !name.trim().contains('\n');
-    whole.then(|| vec![ToolCall { id: None, name: name.trim().to_owned(), arguments: arguments.into() }])
-}
-
-/// Qwen3-Coder: `<function=name><parameter=key>value</parameter></function>`.
-pub(super) fn functions(body: &str) -> Option<Vec<ToolCall>> {
-    if body.trim_start().starts_with(['{', '[']) {
-        return json(body);
-    }
-    let mut calls = Vec::new();
-    let mut rest = body;
-    while let Some((inner, after)) = element(rest, "<function=", "</function>") {
-        let (name, mut parameters) = inner.split_once('>')?;
-        let mut arguments = Map::new();
-        while let Some((parameter, after)) = element(parameters, "<parameter=", "</parameter>") {
-            let (key, value) = parameter.split_once('>')?;
-            let value = value.strip_prefix('\n').unwrap_or(value);
-            arguments.insert(key.trim().to_owned(), literal(value.strip_suffix('\n').unwrap_or(value)));
-            parameters = after;
+/// Whether JSON that begins in `body` is in the midst of a string where `body` ends: a tag that follows is a part
+/// of that string.
+pub(super) fn within_string(body: &str) -> bool {
+    let json = body.find(['{', '[']).map_or("", |at| &body[at..]);
+    let (mut inside, mut escaped) = (false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = inside,
+            b'"' => inside = !inside,
+            _ => {}
         }
-        calls.push(ToolCall { id: None, name: name.trim().to_owned(), arguments: arguments.into() });
-        rest = after;
     }
-    (!calls.is_empty()).then_some(calls)
-}
-
-/// The text between two tags, and what follows.
-fn element<'a>(text: &'a str, open: &str, close: &str) -> Option<(&'a str, &'a str)> {
-    let (_, inner) = text.split_once(open)?;
-    inner.split_once(close)
-}
-
-/// A number, a truth value, a list or an object where the text is one; else the text.
-fn literal(text: &str) -> Value {
-    serde_json::from_str(text.trim()).unwrap_or_else(|_| Value::String(text.to_owned()))
+    inside
 }

@@ -190,13 +190,122 @@ fn phi_and_gemma() {
     let phi = "functools[{\"name\": \"f\", \"arguments\": {\"a\": 1}}]";
     assert_eq!(parts("functools[", "", phi), [call("f", json!({"a": 1}))]);
     assert_eq!(parts("functools[", "", "See functools[0]."), [said("See functools[0].")]);
-    let template = "<|channel>thought";
+    let template = "<|channel>thought <channel|>";
     assert_eq!(parts(template, "", "<|channel>thought\nHm.<channel|>Yes."), [thought("Hm."), said("Yes.")]);
     assert_eq!(parts(template, "<|turn>model\n<|channel>thought\n<channel|>", "Yes."), [said("Yes.")]);
     assert_eq!(
         parts(template, "<|turn>model\n<|channel>thought\n", "Hm.<channel|>Yes."),
         [thought("Hm."), said("Yes.")]
     );
+}
+
+#[test]
+fn elements_for_each_argument() {
+    let expected = [call("f", json!({"a": 1, "b": "x\ny"})), call("g", json!({}))];
+    let minimax = "<minimax:tool_call>\n<invoke name=\"f\">\n<parameter name=\"a\">1</parameter>\n<parameter name=\"b\">x\ny\
+                   </parameter>\n</invoke>\n<invoke name=\"g\">\n</invoke>\n</minimax:tool_call>";
+    assert_eq!(parts("<minimax:tool_call>", "", minimax), expected);
+    let dsml = "<｜DSML｜function_calls>\n<｜DSML｜invoke name=\"f\">\n<｜DSML｜parameter name=\"a\" string=\"false\">1\
+                </｜DSML｜parameter>\n<｜DSML｜parameter name=\"b\" string=\"true\">x\ny</｜DSML｜parameter>\n</｜DSML｜invoke>\n\
+                <｜DSML｜invoke name=\"g\">\n</｜DSML｜invoke>\n</｜DSML｜function_calls>";
+    assert_eq!(parts("｜DSML｜", "", dsml), expected);
+    let seed = "<seed:tool_call>\n<function=f>\n<parameter=a>1</parameter>\n<parameter=b>x\ny</parameter>\n</function>\n\
+                <function=g>\n</function>\n</seed:tool_call>";
+    assert_eq!(parts("<seed:tool_call>", "", seed), expected);
+    let step = "<｜tool_calls_begin｜><｜tool_call_begin｜>function<｜tool_sep｜><steptml:invoke name=\"f\"><steptml:parameter \
+                name=\"a\">1</steptml:parameter><steptml:parameter name=\"b\">x\ny</steptml:parameter></steptml:invoke>\
+                <｜tool_call_end｜><｜tool_call_begin｜>function<｜tool_sep｜><steptml:invoke name=\"g\"></steptml:invoke>\
+                <｜tool_call_end｜><｜tool_calls_end｜>";
+    assert_eq!(parts("<steptml:invoke", "", step), expected);
+    let minicpm = "<function name=\"f\"><param name=\"a\">1</param><param name=\"b\"><![CDATA[x</param>]]></param></function>";
+    let template = "'<function name=\"' ~ name";
+    assert_eq!(parts(template, "", minicpm), [call("f", json!({"a": 1, "b": "x</param>"}))]);
+}
+
+#[test]
+fn arguments_written_as_text_go_by_the_tool() {
+    let tool = json!({"name": "f", "parameters": {"properties": {"a": {"type": "string"}, "b": {"type": "integer"}}}});
+    let answer = "<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>3</arg_value>\n<arg_key>b</arg_key>\n<arg_value>3</arg_value>\n</tool_call>";
+    let reader = Dialect::of("<arg_key> <tool_call>", true).read("").knowing(&[tool]);
+    assert_eq!(read(reader, &[answer]), [call("f", json!({"a": "3", "b": 3}))]);
+}
+
+#[test]
+fn tags_within_a_string_of_json_are_none() {
+    let answer =
+        "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": \"</tool_call> \\\" <b>\"}}</tool_call>";
+    assert_eq!(parts(QWEN, "", answer), [call("f", json!({"a": "</tool_call> \" <b>"}))]);
+    let open = "<tool_call>{\"name\": \"f</tool_call> and on";
+    assert_eq!(parts(QWEN, "", open), [said(open)]);
+}
+
+#[test]
+fn lists_of_json_in_tags_of_their_own() {
+    let list = "[{\"name\": \"f\", \"arguments\": {\"a\": 1}}]";
+    let expected = [said("Yes."), call("f", json!({"a": 1}))];
+    for (template, open, close) in [
+        ("<TOOLCALL>", "<TOOLCALL>", "</TOOLCALL>"),
+        ("<tool_calls>", "<tool_calls>", "</tool_calls>"),
+        ("<longcat_tool_call>", "<longcat_tool_call>", "</longcat_tool_call>"),
+        ("<|tool_call|>", "<|tool_call|>", "<|/tool_call|>"),
+        ("<|action_start|>", "<|action_start|><|plugin|>", "<|action_end|>"),
+        ("<functioncall>", "<functioncall>", ""),
+        ("<function_call>", "<function_call>", ""),
+        ("Action: ```json", "Action: ```json\n", "\n```"),
+    ] {
+        assert_eq!(parts(template, "", &format!("Yes.\n{open}{list}{close}")), expected, "{template}");
+    }
+    let apertus = "<|inner_prefix|>Hm.<|tools_prefix|>[{\"f\": {\"a\": 1}}, {\"g\": {}}]<|tools_suffix|>Yes.";
+    let expected = [thought("Hm."), call("f", json!({"a": 1})), call("g", json!({})), said("Yes.")];
+    assert_eq!(parts("<|inner_prefix|> <|tools_prefix|>", "", apertus), expected);
+    assert_eq!(parts("<functioncall>", "", "<plain>Yes."), [said("Yes.")]);
+}
+
+#[test]
+fn python_calls_in_tags_and_gemma() {
+    let olmo = "<function_calls>\nf(a=1, b=\"x\\u00e9\\ud83d\\ude00\")\ng()\n</function_calls>";
+    let expected = [call("f", json!({"a": 1, "b": "xé😀"})), call("g", json!({}))];
+    assert_eq!(parts("<function_calls>", "", olmo), expected);
+    let llama4 = "<|python_start|>[f(a=1)]<|python_end|>";
+    assert_eq!(parts("<|python_start|>", "", llama4), [call("f", json!({"a": 1}))]);
+    let gemma = "<|tool_call>call:f{a:1,b:<|\"|>x, {y}<|\"|>,c:[true,{<|\"|>k<|\"|>:null}]}<tool_call|><|tool_call>call:g{}<tool_call|>";
+    let arguments = json!({"a": 1, "b": "x, {y}", "c": [true, {"k": null}]});
+    assert_eq!(parts("<tool_call|>", "", gemma), [call("f", arguments), call("g", json!({}))]);
+    let small = "<start_function_call>call:f{a:<escape>3<escape>,b:2}<end_function_call>";
+    assert_eq!(parts("<start_function_call>", "", small), [call("f", json!({"a": "3", "b": 2}))]);
+    assert_eq!(parts("<tool_call|>", "", "<|tool_call>no<tool_call|>"), [said("<|tool_call>no<tool_call|>")]);
+}
+
+#[test]
+fn messages_with_heads() {
+    let functionary = ">>>${recipient}";
+    let answer = "all\nIt is so.\n>>> 1 + 1\n2>>>f\n{\"a\": \">>>g\\n\"}>>>g\n{}";
+    let expected = [said("It is so.\n>>> 1 + 1\n2"), call("f", json!({"a": ">>>g\n"})), call("g", json!({}))];
+    assert_eq!(parts(functionary, "assistant\n\n>>>", answer), expected);
+    let muse = "to=self <|eom|> <|message|> <atem:function_calls>";
+    let answer = " to=self<|message|>Hm.<|eom|><|start|>assistant to=f<|message|><atem:function_calls>\n<atem:invoke name=\"f\">\n\
+                  <atem:parameter name=\"a\">1</atem:parameter>\n</atem:invoke>\n</atem:function_calls><|eot|>";
+    assert_eq!(parts(muse, "<|start|>assistant", answer), [thought("Hm."), call("f", json!({"a": 1}))]);
+    assert_eq!(parts(muse, "<|start|>assistant", " to=user<|message|>Yes.<|eot|>"), [said("Yes.")]);
+}
+
+#[test]
+fn apriel_and_others_that_open_or_close_with_words() {
+    let apriel = "[BEGIN FINAL RESPONSE] [END FINAL RESPONSE]";
+    let prompt = "<|assistant|>\nHere are my reasoning steps:\n";
+    let answer = "Hm.\n[BEGIN FINAL RESPONSE]\nYes.\n[END FINAL RESPONSE]";
+    assert_eq!(parts(apriel, prompt, answer), [thought("Hm."), said("Yes.")]);
+    assert_eq!(
+        parts(apriel, "", &format!("Here are my reasoning steps:\n{answer}")),
+        [thought("Hm."), said("Yes.")]
+    );
+    let hunyuan = "<think>\nHm.\n</think>\n<answer>\nYes.\n</answer>";
+    assert_eq!(parts("<think> <answer>", "", hunyuan), [thought("Hm."), said("Yes.")]);
+    let open = "<|begin_of_thought|>Hm.<|end_of_thought|>\n<|begin_of_solution|>Yes.<|end_of_solution|>";
+    assert_eq!(parts("<|begin_of_thought|>", "", open), [thought("Hm."), said("Yes.")]);
+    let minicpm = "<|thought_start|>\nHm.\n<|thought_end|>\n<|tool_call_start|>\n```python\nf(a=1)\ng()\n```\n<|tool_call_end|>\nYes.";
+    let expected = [thought("Hm."), call("f", json!({"a": 1})), call("g", json!({})), said("Yes.")];
+    assert_eq!(parts("<|thought_start|> <|tool_call_start|>", "", minicpm), expected);
 }
 
 #[test]
@@ -229,7 +338,21 @@ fn real_templates_tell_their_dialect() {
         ("Llama-3.1-8B-Instruct", None, Some("llama")),
         ("tool_chat_template_glm4", None, Some("glm")),
         ("tool_chat_template_qwen3coder", None, Some("qwen-xml")),
-        ("google-gemma-4-31B-it-interleaved", Some("gemma"), None),
+        ("google-gemma-4-31B-it-interleaved", Some("gemma"), Some("gemma")),
+        ("Apertus-8B-Instruct", Some("apertus"), Some("apertus")),
+        ("unsloth-Apriel-1.5", Some("apriel"), Some("tool-calls")),
+        ("MiniMax-M2", Some("think"), Some("minimax")),
+        ("deepseek-ai-DeepSeek-V4", Some("think"), Some("deepseek-dsml")),
+        ("muse-glimmer", Some("muse"), Some("muse")),
+        ("openbmb/MiniCPM3-4B", Some("minicpm"), Some("lfm")),
+        ("openbmb-MiniCPM5-1B", Some("think"), Some("minicpm")),
+        ("meetkai-functionary-medium-v3.1", None, Some("function")),
+        ("meetkai-functionary-medium-v3.2", None, Some("functionary")),
+        ("CohereForAI-c4ai-command-r-plus-tool_use", None, Some("command-r")),
+        ("fireworks-ai/firefunction-v1", None, Some("firefunction")),
+        ("tool_chat_template_hunyuan_a13b", Some("hunyuan"), Some("tool-calls")),
+        ("HuggingFaceTB/SmolLM3-3B", Some("think"), Some("hermes")),
+        ("Qwen/Qwen1.5-72B-Chat", None, None),
         ("LFM2.5-8B-A1B", Some("think"), Some("lfm")),
     ];
     let rows: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

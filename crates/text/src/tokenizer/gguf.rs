@@ -16,6 +16,7 @@ use tokenizers::normalizers::bert::BertNormalizer;
 use tokenizers::normalizers::precompiled::Precompiled;
 use tokenizers::normalizers::prepend::Prepend;
 use tokenizers::normalizers::replace::Replace;
+use tokenizers::normalizers::unicode::NFC;
 use tokenizers::normalizers::utils::Sequence as Normalizers;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel as ByteLevelSplit;
@@ -216,6 +217,9 @@ fn bpe(vocab: GgufVocab) -> Result<Parts, String> {
     }
     let model = merges_model(ids, &vocab.merges, rule.whole_first)?;
     let mut parts = Parts::new(&vocab.origin, AnyModel::Library(Box::new(ModelWrapper::BPE(model))));
+    if split::composes(name) {
+        parts.normalizer = Some(NormalizerWrapper::NFC(NFC));
+    }
     parts.splitter = Some(split::splitter(rule.patterns)?);
     parts.decoder = Some(DecoderWrapper::ByteLevel(ByteLevel::new(false, true, false)));
     vocab.around(&mut parts, rule.bos, false);
@@ -304,19 +308,37 @@ fn unigram(vocab: GgufVocab) -> Result<Parts, String> {
     let model = Unigram::from(scored.collect(), unk, bytes).map_err(|e| e.to_string())?;
     let mut parts = Parts::new(&vocab.origin, AnyModel::Library(Box::new(ModelWrapper::Unigram(model))));
     let squeeze = vocab.remove_extra_whitespaces.unwrap_or(true);
-    parts.normalizer = unigram_normalizer(&vocab.precompiled_charsmap, squeeze)?;
-    let scheme = match vocab.add_space_prefix.unwrap_or(true) {
-        true => PrependScheme::Always,
-        false => PrependScheme::Never,
-    };
-    let metaspace = Metaspace::new('▁', scheme, true);
-    parts.splitter = Some(tokenizers::PreTokenizerWrapper::Metaspace(metaspace.clone()));
-    parts.decoder = Some(DecoderWrapper::Metaspace(metaspace));
+    unigram_spaces(&mut parts, &vocab.precompiled_charsmap, squeeze, vocab.add_space_prefix.unwrap_or(true))?;
     vocab.around(&mut parts, false, true);
     Ok(parts)
 }
 
-/// SentencePiece's normalization: its table of characters, then (`squeeze`) runs of spaces made one.
+/// SentencePiece's way with text before and after a Unigram model: its table of characters, (`squeeze`) runs of spaces made
+/// one, (`prefix`) a space in front of the text, whatever that begins with, and each space as `▁`.
+pub(crate) fn unigram_spaces(
+    parts: &mut Parts,
+    charsmap: &[u8],
+    squeeze: bool,
+    prefix: bool,
+) -> Result<(), String> {
+    use tokenizers::normalizers::replace::ReplacePattern;
+    let mut steps: Vec<NormalizerWrapper> = unigram_normalizer(charsmap, squeeze)?.into_iter().collect();
+    if prefix {
+        steps.push(NormalizerWrapper::Prepend(Prepend::new("▁".to_owned())));
+    }
+    let space = ReplacePattern::String(" ".to_owned());
+    steps.push(NormalizerWrapper::Replace(Replace::new(space, "▁").map_err(|e| e.to_string())?));
+    parts.normalizer = Some(NormalizerWrapper::Sequence(Normalizers::new(steps)));
+    let metaspace = |scheme| Metaspace::new('▁', scheme, true);
+    parts.splitter = Some(tokenizers::PreTokenizerWrapper::Metaspace(metaspace(PrependScheme::Never)));
+    let scheme = if prefix { PrependScheme::Always } else { PrependScheme::Never };
+    let bytes = DecoderWrapper::ByteFallback(ByteFallback::new());
+    let steps = vec![bytes, DecoderWrapper::Metaspace(metaspace(scheme))];
+    parts.decoder = Some(DecoderWrapper::Sequence(Decoders::new(steps)));
+    Ok(())
+}
+
+/// SentencePiece's normalization: its table of characters, then (`squeeze`) runs of spaces made one and none at the ends.
 pub(crate) fn unigram_normalizer(
     charsmap: &[u8],
     squeeze: bool,
@@ -328,10 +350,10 @@ pub(crate) fn unigram_normalizer(
     }
     if squeeze {
         use tokenizers::normalizers::replace::ReplacePattern;
-        let spaces = ReplacePattern::Regex(" {2,}".to_owned());
-        steps
-            .push(NormalizerWrapper::StripNormalizer(tokenizers::normalizers::strip::Strip::new(true, true)));
-        steps.push(NormalizerWrapper::Replace(Replace::new(spaces, " ").map_err(|e| e.to_string())?));
+        for (spaces, one) in [("^ +| +$", ""), (" {2,}", " ")] {
+            let spaces = ReplacePattern::Regex(spaces.to_owned());
+            steps.push(NormalizerWrapper::Replace(Replace::new(spaces, one).map_err(|e| e.to_string())?));
+        }
     }
     Ok((!steps.is_empty()).then(|| NormalizerWrapper::Sequence(Normalizers::new(steps))))
 }

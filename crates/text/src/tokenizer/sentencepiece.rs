@@ -2,13 +2,12 @@
 //! settings (sentencepiece_model.proto). Only the few fields that matter are read.
 
 use serde_json::Value;
-use tokenizers::decoders::sequence::Sequence as Decoders;
 use tokenizers::models::unigram::Unigram;
 use tokenizers::normalizers::utils::Sequence as Normalizers;
 use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
-use tokenizers::{AddedToken, DecoderWrapper, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper};
+use tokenizers::{AddedToken, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper};
 
-use super::gguf::{spm_decoder, spm_normalizer, unigram_normalizer};
+use super::gguf::{spm_decoder, spm_normalizer, unigram_normalizer, unigram_spaces};
 use super::pipeline::{AnyModel, Parts};
 use super::spm::{Kind, Piece, Spm};
 use crate::{Error, Result};
@@ -201,16 +200,10 @@ fn bpe(origin: &str, spec: Spec, config: &Value) -> Result<Parts, String> {
 fn unigram(origin: &str, spec: Spec) -> Result<Parts, String> {
     let unk = spec.unk.map(|id| id as usize);
     let bytes = spec.pieces.iter().any(|piece| piece.kind == Kind::Byte);
-    let normalizer = unigram_normalizer(&spec.charsmap, spec.squeeze)?;
+    let (charsmap, squeeze, prefix) = (spec.charsmap, spec.squeeze, spec.dummy_prefix);
     let scored = spec.pieces.into_iter().map(|piece| (piece.text, f64::from(piece.score))).collect();
     let model = Unigram::from(scored, unk, bytes).map_err(|e| e.to_string())?;
     let mut parts = Parts::new(origin, AnyModel::Library(Box::new(ModelWrapper::Unigram(model))));
-    parts.normalizer = normalizer;
-    let scheme = if spec.dummy_prefix { PrependScheme::Always } else { PrependScheme::Never };
-    let metaspace = Metaspace::new('▁', scheme, true);
-    parts.splitter = Some(PreTokenizerWrapper::Metaspace(metaspace.clone()));
-    let fallback = DecoderWrapper::ByteFallback(tokenizers::decoders::byte_fallback::ByteFallback::new());
-    let steps = vec![fallback, DecoderWrapper::Metaspace(metaspace)];
-    parts.decoder = Some(DecoderWrapper::Sequence(Decoders::new(steps)));
+    unigram_spaces(&mut parts, &charsmap, squeeze, prefix)?;
     Ok(parts)
 }

@@ -62,11 +62,11 @@ const RULES: &[(&[&str], &[&str], bool, bool)] = &[
     // names, patterns, whole pieces first, BOS by default
     (&["default"], &DEFAULT, false, false),
     (&["gpt-2", "phi-2", "olmo", "mpt", "jais", "jina-es", "jina-de", "jina-v1-en", "jina-v2-es", "jina-v2-de",
-       "a.x-4.0", "mellum", "modern-bert", "gigachat", "roberta-bpe", "granite-docling", "trillion",
+       "a.x-4.0", "mellum", "modern-bert", "gigachat", "roberta-bpe", "trillion",
        "jina-v2-code", "exaone4"], &[GPT2], false, false),
     (&["llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"],
        &[LLAMA3], true, true),
-    (&["smaug-bpe", "dbrx", "chatglm-bpe", "glm4"], &[LLAMA3], false, false),
+    (&["smaug-bpe", "dbrx", "chatglm-bpe", "glm4", "granite-docling"], &[LLAMA3], false, false),
     (&["qwen2", "stablelm2", "deepseek-r1-qwen", "hunyuan", "megrez", "grok-2", "solar-open", "kormo"],
        &[QWEN2], false, false),
     (&["qwen35"], &[QWEN35], false, false),
@@ -95,6 +95,12 @@ pub(crate) fn rule(name: &str) -> Result<Rule, String> {
     }
 }
 
+/// Whether text is brought to composed characters (NFC) first: so do the tokenizers of the models whose files have this
+/// name; a GGUF file has no word for it.
+pub(crate) fn composes(name: &str) -> bool {
+    name == "qwen2"
+}
+
 /// The expression of a tiktoken vocabulary with this many ranks (the rank files do not hold it).
 pub(crate) fn tiktoken(ranks: usize) -> Option<&'static str> {
     match ranks {
@@ -105,6 +111,11 @@ pub(crate) fn tiktoken(ranks: usize) -> Option<&'static str> {
         163_584 | 163_840 => Some(KIMI),
         _ => None,
     }
+}
+
+/// As [`composes`], of a tiktoken vocabulary with this many ranks: Qwen's.
+pub(crate) fn tiktoken_composes(ranks: usize) -> bool {
+    ranks == 151_643
 }
 
 /// The expression of GPT-2, which vocab.json with merges.txt means.

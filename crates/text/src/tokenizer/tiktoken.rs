@@ -3,8 +3,9 @@
 
 use std::collections::HashMap;
 
-use tokenizers::ModelWrapper;
 use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::normalizers::unicode::NFC;
+use tokenizers::{ModelWrapper, NormalizerWrapper};
 
 use super::pipeline::{AnyModel, Parts};
 use super::{bytes, folder, split};
@@ -33,6 +34,9 @@ pub(crate) fn load(origin: &str, data: &[u8]) -> Result<Parts> {
     })?;
     let model = model(&ranks).map_err(|what| Error::tokenizer(origin, what))?;
     let mut parts = Parts::new(origin, AnyModel::Library(Box::new(ModelWrapper::BPE(model))));
+    if split::tiktoken_composes(ranks.len()) {
+        parts.normalizer = Some(NormalizerWrapper::NFC(NFC));
+    }
     folder::byte_level(&mut parts, &[pattern])?;
     Ok(parts)
 }

@@ -130,7 +130,7 @@ pub fn vocab(path: &std::path::Path) -> GgufVocab {
 }
 
 /// GPT-2's character for a byte (Radford et al. 2019): printable ones stand for themselves.
-fn gpt2(byte: u8) -> char {
+pub fn gpt2(byte: u8) -> char {
     let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     match byte {
         b if printable(b) => char::from(b),
