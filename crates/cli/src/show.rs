@@ -176,6 +176,9 @@ fn rope(rope: &Rope) -> String {
         Scaling::Llama3 { factor, original, .. } => format!(", llama3 scaling by {factor} from {original}"),
         Scaling::Yarn(yarn) => format!(", yarn scaling by {} from {}", yarn.factor, yarn.original),
         Scaling::LongRope { original, .. } => format!(", longrope from {original}"),
+        Scaling::Proportional { pairs, factor } => {
+            format!(", scaling by {factor}, of which {pairs} pairs turn")
+        }
         Scaling::Factors(_) => ", divisors from the file".to_string(),
     };
     format!("theta {} over {} numbers of a head{scaling}", rope.theta, rope.dim)

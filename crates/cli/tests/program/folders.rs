@@ -49,13 +49,18 @@ fn a_folder_runs_and_continues_its_prompt() {
 fn what_is_not_built_is_refused_with_what_stands_in_the_way_and_what_is_supported() {
     let home = Home::new();
     let folder = home.llama("strange", |config| {
-        config["architectures"] = json!(["Gemma3nForCausalLM"]);
-        config["model_type"] = json!("gemma3n");
+        config["architectures"] = json!(["DeepseekV32ForCausalLM"]);
+        config["model_type"] = json!("deepseek_v32");
     });
     let text = refusal(&home, &folder);
-    for word in
-        ["config.json", "Gemma3nForCausalLM", "alternating updates", "Llama", "Granite 3", "influence models"]
-    {
+    for word in [
+        "config.json",
+        "DeepseekV32ForCausalLM",
+        "sparse attention",
+        "Llama",
+        "Granite 3",
+        "influence models",
+    ] {
         assert!(text.contains(word), "{word}: {text}");
     }
 }
