@@ -6,6 +6,7 @@
 use crate::isa::Isa;
 use crate::pool::Pool;
 use crate::simd::{Kernel, Simd, dispatch};
+use crate::strips;
 
 /// For each value head: `S = e^g S; S += k (beta (v - S^T k))^T; y = S^T q`.
 pub struct DeltaRule {
@@ -68,9 +69,6 @@ struct Head<'a> {
     out: &'a Out,
 }
 
-/// Registers of values done at a time: what the state holds of them stays in the first-level cache between its two uses.
-const STRIP: usize = 4;
-
 impl Kernel for Head<'_> {
     type Output = ();
     #[inline(always)]
@@ -89,18 +87,8 @@ impl Kernel for Head<'_> {
             };
             // SAFETY: row t and the columns of this head lie in `out`, and no other head writes them.
             let y = unsafe { std::slice::from_raw_parts_mut(self.out.0.add(at), value_dim) };
-            let mut from = 0;
-            while from + STRIP * S::LANES <= value_dim {
-                // SAFETY: so many values are there, in `v`, `y` and each row of the state.
-                unsafe { position.strip::<S, STRIP>(s, state, from, y) };
-                from += STRIP * S::LANES;
-            }
-            while from + S::LANES <= value_dim {
-                // SAFETY: as above.
-                unsafe { position.strip::<S, 1>(s, state, from, y) };
-                from += S::LANES;
-            }
-            (from..value_dim).for_each(|column| position.column(state, column, y));
+            // SAFETY: the state of a head has a row for each number of a key.
+            unsafe { strips::run(s, &position, state, y) };
         }
     }
 }
@@ -114,7 +102,7 @@ struct Position<'a> {
     beta: f32,
 }
 
-impl Position<'_> {
+impl strips::Position for Position<'_> {
     /// `R` registers of values from `from` on: lets the state decay, reads what it holds under `k`, writes the
     /// difference under `k`, and reads what it then holds under `q`.
     ///
@@ -222,40 +210,11 @@ mod tests {
         }
     }
 
-    /// Runs all values of a position in strips, as far as they go.
-    struct Strips<'a>(Position<'a>, &'a mut [f32], &'a mut [f32]);
-    impl Kernel for Strips<'_> {
-        type Output = usize;
-        #[inline(always)]
-        fn run<S: Simd>(self, s: S) -> usize {
-            let mut from = 0;
-            while from + STRIP * S::LANES <= self.2.len() {
-                // SAFETY: so many values are there.
-                unsafe { self.0.strip::<S, STRIP>(s, self.1, from, self.2) };
-                from += STRIP * S::LANES;
-            }
-            while from + S::LANES <= self.2.len() {
-                // SAFETY: as above.
-                unsafe { self.0.strip::<S, 1>(s, self.1, from, self.2) };
-                from += S::LANES;
-            }
-            from
-        }
-    }
-
     #[test]
     fn strips_are_their_values_to_the_bit_on_every_isa() {
         let (keys, values) = (6, 77);
         let (q, k, v) = (numbers(keys, 1), numbers(keys, 2), numbers(values, 3));
-        let position = || Position { q: &q, k: &k, v: &v, decay: 0.9, beta: 0.3 };
-        let (mut state, mut said) = (numbers(keys * values, 4), vec![0.0; values]);
-        (0..values).for_each(|column| position().column(&mut state, column, &mut said));
-        for isa in Isa::available() {
-            let (mut again, mut out) = (numbers(keys * values, 4), vec![0.0; values]);
-            let done = dispatch(isa, Strips(position(), &mut again, &mut out));
-            assert!(done >= 64);
-            (done..values).for_each(|column| position().column(&mut again, column, &mut out));
-            assert_eq!((&again, &out), (&state, &said), "{}", isa.name());
-        }
+        let position = Position { q: &q, k: &k, v: &v, decay: 0.9, beta: 0.3 };
+        crate::strips::tests::same_as_columns(&position, &numbers(keys * values, 4), values);
     }
 }

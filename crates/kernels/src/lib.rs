@@ -18,5 +18,6 @@ pub mod rope;
 pub mod selective;
 mod simd;
 pub mod ssm;
+mod strips;
 pub mod threads;
 pub mod wkv7;

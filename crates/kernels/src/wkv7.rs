@@ -6,6 +6,7 @@
 use crate::isa::Isa;
 use crate::pool::Pool;
 use crate::simd::{Kernel, Simd, dispatch};
+use crate::strips;
 
 /// For each head: `S = diag(w) S + k v^T + b (S^T a)^T; y = S^T r`, where `S` is `[key, value]`.
 pub struct Wkv7 {
@@ -61,9 +62,6 @@ struct Head<'a> {
     out: &'a Out,
 }
 
-/// Registers of values done at a time.
-const STRIP: usize = 4;
-
 impl Kernel for Head<'_> {
     type Output = ();
     #[inline(always)]
@@ -77,18 +75,8 @@ impl Kernel for Head<'_> {
             let position = Position { r, w, k, v, a, b };
             // SAFETY: row t and the columns of this head lie in `out`, and no other head writes them.
             let y = unsafe { std::slice::from_raw_parts_mut(self.out.0.add(at), dim) };
-            let mut from = 0;
-            while from + STRIP * S::LANES <= dim {
-                // SAFETY: so many values are there, in `v`, `y` and each row of the state.
-                unsafe { position.strip::<S, STRIP>(s, state, from, y) };
-                from += STRIP * S::LANES;
-            }
-            while from + S::LANES <= dim {
-                // SAFETY: as above.
-                unsafe { position.strip::<S, 1>(s, state, from, y) };
-                from += S::LANES;
-            }
-            (from..dim).for_each(|column| position.column(state, column, y));
+            // SAFETY: the state of a head has a row for each number of a key.
+            unsafe { strips::run(s, &position, state, y) };
         }
     }
 }
@@ -103,7 +91,7 @@ struct Position<'a> {
     b: &'a [f32],
 }
 
-impl Position<'_> {
+impl strips::Position for Position<'_> {
     /// `R` registers of values from `from` on.
     ///
     /// # Safety
@@ -194,40 +182,11 @@ mod tests {
         assert_eq!((again, pieces), (state, out));
     }
 
-    /// Runs all values of a position in strips, as far as they go.
-    struct Strips<'a>(Position<'a>, &'a mut [f32], &'a mut [f32]);
-    impl Kernel for Strips<'_> {
-        type Output = usize;
-        #[inline(always)]
-        fn run<S: Simd>(self, s: S) -> usize {
-            let mut from = 0;
-            while from + STRIP * S::LANES <= self.2.len() {
-                // SAFETY: so many values are there.
-                unsafe { self.0.strip::<S, STRIP>(s, self.1, from, self.2) };
-                from += STRIP * S::LANES;
-            }
-            while from + S::LANES <= self.2.len() {
-                // SAFETY: as above.
-                unsafe { self.0.strip::<S, 1>(s, self.1, from, self.2) };
-                from += S::LANES;
-            }
-            from
-        }
-    }
-
     #[test]
     fn strips_are_their_values_to_the_bit_on_every_isa() {
         let (keys, values) = (77, 77);
         let (q, k, v) = (numbers(keys, 1), numbers(keys, 2), numbers(values, 3));
-        let position = || Position { r: &q, w: &k, k: &q, v: &v, a: &k, b: &q };
-        let (mut state, mut said) = (numbers(keys * values, 4), vec![0.0; values]);
-        (0..values).for_each(|column| position().column(&mut state, column, &mut said));
-        for isa in Isa::available() {
-            let (mut again, mut out) = (numbers(keys * values, 4), vec![0.0; values]);
-            let done = dispatch(isa, Strips(position(), &mut again, &mut out));
-            assert!(done >= 64);
-            (done..values).for_each(|column| position().column(&mut again, column, &mut out));
-            assert_eq!((&again, &out), (&state, &said), "{}", isa.name());
-        }
+        let position = Position { r: &q, w: &k, k: &q, v: &v, a: &k, b: &q };
+        crate::strips::tests::same_as_columns(&position, &numbers(keys * values, 4), values);
     }
 }
