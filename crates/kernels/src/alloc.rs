@@ -224,7 +224,7 @@ impl Piece {
     fn next(len: usize) -> Piece {
         let mut cut = CUT.lock().unwrap_or_else(PoisonError::into_inner);
         let from = cut.1.next_multiple_of(ALIGN);
-        if let Some(region) = cut.0.upgrade().filter(|r| from + len <= r.len()) {
+        if let Some(region) = cut.0.upgrade().filter(|r| from + len <= r.len) {
             cut.1 = from + len;
             return Piece::cut(region, from, len);
         }
@@ -235,7 +235,8 @@ impl Piece {
 
     /// The part of `region` from `from` on, which nobody else has.
     fn cut(region: Arc<Buffer<u8>>, from: usize, len: usize) -> Piece {
-        assert!(from + len <= region.len());
+        // (The field: to look at the region as a slice would be to borrow what other pieces write.)
+        assert!(from + len <= region.len);
         // SAFETY: within the region, as was just asserted.
         let ptr = unsafe { region.ptr.add(from) };
         Piece { region, ptr, len }

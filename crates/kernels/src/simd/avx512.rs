@@ -132,9 +132,7 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
                 _mm512_dpbf16_ps(acc, w, a)
             };
         }
-        let high = self.isplat(0xffff_0000u32 as i32);
-        let odd = self.fma(self.as_float(self.and(w, high)), self.as_float(self.and(a, high)), acc);
-        self.fma(self.as_float(self.shl(w, 16)), self.as_float(self.shl(a, 16)), odd)
+        super::dot_bf16_by_fma(self, acc, w, a)
     }
     #[inline(always)]
     fn lut(self, table: &[u8; 16], index: __m512i) -> __m512i {

@@ -83,9 +83,7 @@ pub trait Simd: Copy {
     /// instruction for it take denormals as zero.
     #[inline(always)]
     fn dot_bf16(self, acc: Self::F, w: Self::I, a: Self::I) -> Self::F {
-        let high = self.isplat(0xffff_0000u32 as i32);
-        let odd = self.fma(self.as_float(self.and(w, high)), self.as_float(self.and(a, high)), acc);
-        self.fma(self.as_float(self.shl(w, 16)), self.as_float(self.shl(a, 16)), odd)
+        dot_bf16_by_fma(self, acc, w, a)
     }
     /// Byte look-up: table[index], index < 16.
     fn lut(self, table: &[u8; 16], index: Self::I) -> Self::I;
@@ -120,6 +118,14 @@ pub trait Simd: Copy {
     unsafe fn load_i8(self, p: *const i8) -> Self::I;
     /// Writes `LANES` i8, each rounded to nearest even and held within -128..=127.
     unsafe fn store_i8(self, p: *mut i8, a: Self::F);
+}
+
+/// What [`Simd::dot_bf16`] is, by two fma.
+#[inline(always)]
+fn dot_bf16_by_fma<S: Simd>(s: S, acc: S::F, w: S::I, a: S::I) -> S::F {
+    let high = s.isplat(0xffff_0000u32 as i32);
+    let odd = s.fma(s.as_float(s.and(w, high)), s.as_float(s.and(a, high)), acc);
+    s.fma(s.as_float(s.shl(w, 16)), s.as_float(s.shl(a, 16)), odd)
 }
 
 /// A computation to be compiled for each ISA. `run` must be `#[inline(always)]`.
